@@ -1,0 +1,88 @@
+"""The command line: parse, call, print. Heavy imports happen inside the commands.
+
+Exit codes: 0 all done; 1 some movies or frames failed; 2 wrong usage; 3 no input; 4 interrupted, or
+the cluster was lost (run the same command again to continue).
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import click
+
+from cypose_dask import __version__
+
+__all__ = ["main", "run_and_exit"]
+
+# Command, module and the line that --help shows without importing the module.
+COMMANDS = {
+    "segment": "Segment movies, or continue earlier runs.",
+    "info": "Show axes, channels, and what a run would do.",
+    "export": "Write the labelled TIFs of a result again.",
+    "convert": "Convert movies to OME-Zarr.",
+    "models": "List models, or look into one.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command only when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order of use."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Import and return one command."""
+        if name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"cypose_dask.cli.{name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Start with: cypose-dask segment movie.nd2 -o labels.tif",
+)
+@click.version_option(__version__, prog_name="cypose-dask")
+def group() -> None:
+    """Segment bacterial time-lapse movies with Cellpose on a Dask cluster."""
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line and exit."""
+    run_and_exit(lambda: group.main(args=args, standalone_mode=False))
+
+
+def run_and_exit(command: Callable[[], Any]) -> NoReturn:
+    """Run a command and exit; errors of the package become one line and an exit code."""
+    from cypose_dask.errors import CyposeError
+
+    try:
+        code = command()
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("\nInterrupted. Run the same command again to continue.", err=True)
+        code = 4
+    except CyposeError as error:
+        click.echo(f"Error: {error}", err=True)
+        code = _exit_code(error)
+    sys.exit(code or 0)
+
+
+def _exit_code(error: Exception) -> int:
+    from cypose_dask.errors import DeviceError, MovieNotFoundError, RunError
+
+    if isinstance(error, RunError) and not isinstance(error, DeviceError):
+        return 4
+    return 3 if isinstance(error, MovieNotFoundError) else 2

@@ -1,0 +1,85 @@
+"""Options that several commands share, and how their text becomes values."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+__all__ = ["cluster_options", "open_options", "parse_channels", "parse_diameter", "parse_normalize"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def open_options(command: Command) -> Command:
+    """Add the options of `open_movie`."""
+    for option in (
+        click.option(
+            "--allow-damaged", is_flag=True, help="Go on when frames are damaged; mark them failed."
+        ),
+        click.option("--rgb", type=click.Choice(["mean"]), help="Average the samples of RGB(A)."),
+        click.option("--position", metavar="NAME_OR_INDEX", help="Take one position only."),
+        click.option(
+            "--axes", metavar="LETTERS", help="Meaning of the stored axes, e.g. TYX or TCYX."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def cluster_options(command: Command) -> Command:
+    """Add the options of `connect`."""
+    for option in (
+        click.option("--scheduler-file", metavar="FILE", help="... by its scheduler file."),
+        click.option(
+            "--scheduler", metavar="ADDRESS", help="Use a running Dask cluster, tcp://..."
+        ),
+        click.option("--workers", type=click.IntRange(1), help="Worker processes on this machine."),
+    ):
+        command = option(command)
+    return command
+
+
+def quiet_libraries() -> None:
+    """Keep libraries from writing below the level of errors to the terminal."""
+    for name in ("distributed", "cellpose", "tifffile", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def position_option(text: str | None) -> int | str | None:
+    """Turn ``--position 2`` into an index and ``--position P2`` into a name."""
+    return int(text) if text and text.isdigit() else text
+
+
+def parse_channels(ctx: click.Context, param: click.Parameter, text: str | None) -> Any:
+    """Turn ``0,chlorophyll`` into ``(0, "chlorophyll")`` and ``mean`` into itself."""
+    if text is None or text == "mean":
+        return text
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise click.BadParameter(f"{text!r} has an empty name.")
+    return tuple(int(part) if part.isdigit() else part for part in parts)
+
+
+def parse_diameter(ctx: click.Context, param: click.Parameter, text: str) -> float | str:
+    """Turn text into px, ``model`` or ``estimate``; 0 estimates, as in Cellpose."""
+    if text in ("model", "estimate"):
+        return text
+    try:
+        return float(text) or "estimate"
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is neither px nor 'model' nor 'estimate'.") from error
+
+
+def parse_normalize(ctx: click.Context, param: click.Parameter, text: str) -> Any:
+    """Turn ``frame``, ``movie``, ``none`` or ``LOW,HIGH[,LOW,HIGH]`` into a setting."""
+    if text in ("frame", "movie", "none"):
+        return text
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise click.BadParameter(
+            f"{text!r} is neither frame, movie, none nor LOW,HIGH intensities."
+        ) from error

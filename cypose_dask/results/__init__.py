@@ -1,0 +1,20 @@
+"""The result zarr, and everything that is made from it: TIFs, previews, the run's record."""
+
+from cypose_dask.results.naming import OutputNames, is_own_output, output_names
+from cypose_dask.results.preview import save_preview
+from cypose_dask.results.store import Layout, Result, Status, create_result, open_result
+from cypose_dask.results.tif import export_debug_tifs, export_tif
+
+__all__ = [
+    "Layout",
+    "OutputNames",
+    "Result",
+    "Status",
+    "create_result",
+    "export_debug_tifs",
+    "export_tif",
+    "is_own_output",
+    "open_result",
+    "output_names",
+    "save_preview",
+]

@@ -1,0 +1,129 @@
+"""Get a Dask client: a cluster on this machine, or one that somebody runs already."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from cypose_dask.errors import RunError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["active_client", "connect"]
+
+# A Cellpose worker on the CPU holds torch, numba and one model: about 1 GB before any frame.
+_WORKER_BYTES = 3 * 2**30
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+)
+
+
+@contextmanager
+def connect(
+    *,
+    workers: int | None = None,
+    gpu: bool = False,
+    processes: bool = True,
+    scheduler: str | None = None,
+    scheduler_file: str | None = None,
+) -> Iterator[Client]:
+    """Open a Dask client for the duration of a ``with`` block.
+
+    Parameters
+    ----------
+    workers : int or None
+        Worker processes on this machine. None fits the cores and the memory; one with `gpu`.
+    gpu : bool
+        Start one worker, so that one process owns the GPU, with three threads: two blocks read,
+        follow flows and write while one is on the device.
+    processes : bool
+        False runs the workers as threads of this process, which needs no
+        ``if __name__ == "__main__"`` in a script.
+    scheduler, scheduler_file : str or None
+        Connect to a running cluster instead, by address or by its file. The environment variable
+        ``DASK_SCHEDULER_ADDRESS`` is used when nothing is given.
+
+    Yields
+    ------
+    distributed.Client
+        Its scheduler and dashboard listen on 127.0.0.1 only when the cluster is started here.
+
+    Raises
+    ------
+    RunError
+        If the scheduler cannot be reached.
+    """
+    address = scheduler or os.environ.get("DASK_SCHEDULER_ADDRESS")
+    if scheduler_file or address:
+        with _existing(address, scheduler_file) as client:
+            yield client
+        return
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(**_local_options(workers, gpu=gpu, processes=processes)) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+def active_client() -> Client | None:
+    """Return the client that the caller has made active, or None."""
+    from distributed import get_client
+
+    try:
+        return get_client()
+    except ValueError:
+        return None
+
+
+@contextmanager
+def _existing(address: str | None, scheduler_file: str | None) -> Iterator[Client]:
+    from distributed import Client
+
+    where = {"scheduler_file": scheduler_file} if scheduler_file else {"address": address}
+    try:
+        client = Client(**where, timeout="30s")
+    except (OSError, TimeoutError, ValueError) as error:
+        raise RunError(
+            f"No Dask scheduler answers at {scheduler_file or address} ({error}). Start one with "
+            "`dask scheduler`, or leave the option out to use this machine."
+        ) from error
+    with client:
+        yield client
+
+
+def _local_options(workers: int | None, *, gpu: bool, processes: bool) -> dict[str, Any]:
+    cores = _cores()
+    n_workers = workers or (1 if gpu or not processes else _workers_that_fit(cores))
+    threads = 3 if gpu else 1
+    # Neighbouring workers must not each start a thread a core.
+    share = str(max(1, cores // n_workers))
+    return {
+        "n_workers": n_workers,
+        "threads_per_worker": threads,
+        "processes": processes,
+        "host": "127.0.0.1",
+        "dashboard_address": "127.0.0.1:0",
+        "silence_logs": logging.ERROR,
+        "memory_limit": 0,  # a block is bounded by the plan; nothing is stored that could spill
+        "env": dict.fromkeys(_THREAD_VARIABLES, share) if processes else None,
+    }
+
+
+def _cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _workers_that_fit(cores: int) -> int:
+    from distributed.system import MEMORY_LIMIT
+
+    return max(1, min(cores, int(MEMORY_LIMIT // _WORKER_BYTES)))

@@ -1,0 +1,278 @@
+"""Many movies: find them, and segment one after the other so that none stops the rest."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cypose_dask.errors import MovieNotFoundError, RunError
+from cypose_dask.models import resolve_model
+from cypose_dask.movies import Movie, open_movie
+from cypose_dask.results import (
+    OutputNames,
+    Result,
+    Status,
+    export_debug_tifs,
+    export_tif,
+    is_own_output,
+    output_names,
+)
+from cypose_dask.results.atomic import write_json
+from cypose_dask.run.plan import Plan
+from cypose_dask.run.segment import Progress, segment
+from cypose_dask.settings import RunOptions, Settings
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["MovieOutcome", "find_movies", "segment_files"]
+
+logger = logging.getLogger(__name__)
+
+_SUFFIXES = (".nd2", ".tif", ".tiff", ".btf", ".tf8", ".png", ".zarr")
+_GLOB = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MovieOutcome:
+    """What became of one movie.
+
+    Attributes
+    ----------
+    source : str
+        File, folder or pattern.
+    names : OutputNames
+    error : str or None
+        Why the movie as a whole was not segmented.
+    not_done : tuple
+        ``(t, position, z, Status)`` of frames without labels.
+    tifs : tuple of Path
+        Empty when the result is incomplete.
+    frames, cells : int
+    seconds : float
+    """
+
+    source: str
+    names: OutputNames
+    error: str | None = None
+    not_done: tuple[tuple[int, int, int, Status], ...] = ()
+    tifs: tuple[Path, ...] = ()
+    frames: int = 0
+    cells: int = 0
+    seconds: float = 0.0
+
+    @property
+    def whole(self) -> bool:
+        """Whether every frame has labels."""
+        return self.error is None and not self.not_done
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Watcher:
+    """What a caller wants to hear of: each movie's plan, its blocks, its outcome."""
+
+    plan: Callable[[Plan], None] = lambda plan: None
+    block: Progress = lambda record, done, total: None
+    outcome: Callable[[MovieOutcome], None] = lambda outcome: None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """How every movie of one call is opened, segmented and written."""
+
+    settings: Settings = field(default_factory=Settings)
+    options: RunOptions = field(default_factory=RunOptions)
+    open_options: dict[str, Any] = field(default_factory=dict)
+    watcher: Watcher = field(default_factory=Watcher)
+    debug_base: Callable[[OutputNames], Path] = lambda names: names.tif
+
+
+def find_movies(sources: Iterable[str | Path], *, recursive: bool = False) -> list[str]:
+    """Expand folders into the movies in them; files and patterns are kept as they are.
+
+    Parameters
+    ----------
+    sources : iterable of str or Path
+        Files, zarr folders, folders, or patterns such as ``dir/img*.tif`` (one sequence).
+    recursive : bool
+        Also look into folders of folders. Links are followed, each folder once.
+
+    Returns
+    -------
+    list of str
+        In natural order, without this package's own outputs, each file once.
+
+    Raises
+    ------
+    MovieNotFoundError
+        If a path does not exist, or a folder holds no movie.
+    """
+    found: dict[str, None] = {}
+    for source in sources:
+        for path in _expand(Path(source), recursive):
+            found.setdefault(str(path))
+    return list(found)
+
+
+def segment_files(
+    sources: Sequence[str | Path],
+    output: str | Path | None = None,
+    *,
+    client: Client | None = None,
+    job: Job | None = None,
+) -> list[MovieOutcome]:
+    """Segment several movies, one after the other, each into its own result and TIF.
+
+    Parameters
+    ----------
+    sources : sequence of str or Path
+        From `find_movies`.
+    output : str, Path or None
+        A ``.tif`` for one movie, a folder for several, None for beside each input.
+    client : distributed.Client or None
+    job : Job
+        Settings and options for all of them.
+
+    Returns
+    -------
+    list of MovieOutcome
+        One a movie. A movie that fails has its error there and does not stop the rest.
+
+    Raises
+    ------
+    SettingsError, ModelError
+        If outputs would collide or overwrite an input, or there is no such model.
+    RunError
+        If the cluster is lost; what was finished is kept.
+    """
+    job = job or Job()
+    resolve_model(job.settings.model)  # a mistyped name is one error, not one a movie
+    outcomes = []
+    for source, names in zip(sources, output_names(sources, output), strict=True):
+        outcome = _segment_one(str(source), names, (client, job))
+        outcomes.append(outcome)
+        job.watcher.outcome(outcome)
+    return outcomes
+
+
+def _segment_one(source: str, names: OutputNames, how: tuple[Client | None, Job]) -> MovieOutcome:
+    client, job = how
+    begun = time.monotonic()
+    try:
+        movie = open_movie(source, **job.open_options)
+        result = segment(
+            movie,
+            names.zarr,
+            job.settings,
+            client=client,
+            options=job.options,
+            progress=job.watcher.block,
+            on_plan=job.watcher.plan,
+        )
+        return _export(source, names, (result, movie, job, begun))
+    except RunError:
+        raise  # the cluster is gone for all movies
+    except Exception as error:  # a bad movie fails alone
+        logger.debug("%s failed", source, exc_info=True)
+        return MovieOutcome(
+            source=source, names=names, error=str(error), seconds=time.monotonic() - begun
+        )
+
+
+def _export(
+    source: str, names: OutputNames, made: tuple[Result, Movie, Job, float]
+) -> MovieOutcome:
+    result, _, job, begun = made
+    not_done = tuple(result.frames_not_done())
+    tifs: list[Path] = []
+    # Damaged frames that the user accepted become blank pages; failed ones never do.
+    accepted = bool(job.open_options.get("allow_damaged")) and all(
+        status == Status.DAMAGED for *_, status in not_done
+    )
+    if not not_done or accepted:
+        tifs = export_tif(result, names.tif, allow_incomplete=accepted)
+        if job.options.debug:
+            export_debug_tifs(result, job.debug_base(names), allow_incomplete=accepted)
+    outcome = MovieOutcome(
+        source=source,
+        names=names,
+        not_done=not_done,
+        tifs=tuple(tifs),
+        frames=sum(result.status(p).size for p in range(result.n_positions)),
+        cells=sum(int(result.cells(p).sum()) for p in range(result.n_positions)),
+        seconds=time.monotonic() - begun,
+    )
+    write_json(names.run_json, _run_record(result, outcome))
+    return outcome
+
+
+def _run_record(result: Result, outcome: MovieOutcome) -> dict[str, Any]:
+    """Return everything that is needed to get the same labels again."""
+    not_done = [
+        {"t": t, "position": p, "z": z, "status": status.name.lower()}
+        for t, p, z, status in outcome.not_done
+    ]
+    return {
+        "command": sys.argv,
+        "plan": result.attributes["plan"],
+        "fingerprint": result.attributes["fingerprint"],
+        "outputs": {
+            "zarr": str(outcome.names.zarr),
+            "journal": str(outcome.names.journal),
+            "tif": [str(path) for path in outcome.tifs],
+        },
+        "frames": outcome.frames,
+        "cells": outcome.cells,
+        "frames_not_done": not_done,
+        "seconds": round(outcome.seconds, 3),
+    }
+
+
+def _expand(source: Path, recursive: bool) -> Iterator[Path]:
+    if _GLOB.search(source.name) and not source.exists():
+        yield source
+    elif not source.exists():
+        raise MovieNotFoundError(f"There is no file, folder or pattern {source}.")
+    elif source.is_dir() and not _is_movie(source):
+        movies = sorted(_walk(source, recursive, set()), key=_natural)
+        if not movies:
+            raise MovieNotFoundError(
+                f"{source} holds no movie ({', '.join(_SUFFIXES)}). Results of earlier runs are "
+                "not counted; --recursive looks into folders inside."
+            )
+        yield from movies
+    else:
+        yield source
+
+
+def _walk(folder: Path, recursive: bool, visited: set[Path]) -> Iterator[Path]:
+    # A link can lead back to a folder above it.
+    if folder.resolve() in visited:
+        return
+    visited.add(folder.resolve())
+    for entry in folder.iterdir():
+        if entry.name.startswith(".") or is_own_output(entry):
+            continue
+        if _is_movie(entry):
+            yield entry
+        elif recursive and entry.is_dir():
+            yield from _walk(entry, recursive, visited)
+
+
+def _is_movie(path: Path) -> bool:
+    if path.suffix.lower() not in _SUFFIXES:
+        return False
+    return path.is_dir() == (path.suffix.lower() == ".zarr")
+
+
+def _natural(path: Path) -> list[Any]:
+    """Order img2 before img10."""
+    parts = re.split(r"(\d+)", os.fspath(path).casefold())
+    return [(int(p), "") if p.isdigit() else (0, p) for p in parts]

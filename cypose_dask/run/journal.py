@@ -1,0 +1,65 @@
+"""The journal: one fsynced line a block, written by the client alone.
+
+A chunk that exists proves nothing: an all-zero frame writes none. So a block is done when its line
+is here.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+
+from cypose_dask.run.plan import Block
+from cypose_dask.run.record import BlockRecord
+
+__all__ = ["Journal"]
+
+logger = logging.getLogger(__name__)
+
+
+class Journal:
+    """The journal of one result.
+
+    Parameters
+    ----------
+    path : Path
+        ``movie.journal.jsonl``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> dict[Block, BlockRecord]:
+        """Return the last record of every block; a torn line is ignored."""
+        records: dict[Block, BlockRecord] = {}
+        if not self.path.exists():
+            return records
+        for number, line in enumerate(self.path.read_text().splitlines(), start=1):
+            try:
+                record = BlockRecord.from_dict(json.loads(line))
+            except (json.JSONDecodeError, KeyError, TypeError):
+                logger.warning("%s: line %d is torn and ignored", self.path, number)
+                continue
+            records[record.block] = record
+        return records
+
+    def append(self, record: BlockRecord) -> None:
+        """Add one line and bring it to the disk before returning."""
+        line = json.dumps(record.to_dict()) + "\n"
+        with self.path.open("ab") as file:
+            if self._is_torn():
+                file.write(b"\n")
+            file.write(line.encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _is_torn(self) -> bool:
+        """Tell whether the last line lacks its end, which would swallow the next one."""
+        size = self.path.stat().st_size
+        if size == 0:
+            return False
+        with self.path.open("rb") as file:
+            file.seek(size - 1)
+            return file.read(1) != b"\n"

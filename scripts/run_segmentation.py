@@ -1,0 +1,79 @@
+#!/usr/bin/env python
+"""CyPose's own command line, on cypose_dask.
+
+Same flags as CyPose's run_segmentation.py. Differences: a model that does not exist is an error
+instead of another model, --gpu without a GPU is an error, and --debug writes the flow field itself
+(dy, dx) instead of its picture, and probabilities between 0 and 1 instead of logits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def parse(args: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse CyPose's flags; every spelling on CyPose's pages works."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    boolean = argparse.BooleanOptionalAction
+    parser.add_argument("--input_file", required=True, help="ND2 or TIF movie")
+    parser.add_argument("--output_file", required=True, help="TIF with labels, 0 = background")
+    parser.add_argument("--model", default="default", help="name or path of a Cellpose model")
+    parser.add_argument("--gpu", action=boolean, default=False, help="demand CUDA or MPS")
+    parser.add_argument("--start_frame", type=int, default=0, help="first frame, 0-based")
+    parser.add_argument("--end_frame", type=int, help="frame after the last")
+    parser.add_argument(
+        "--debug", action=boolean, default=False, help="also flows and probabilities"
+    )
+    parser.add_argument("--denoise", action=boolean, default=False, help="run denoise_cyto3 first")
+    parser.add_argument("--niter", type=float, help="steps of the flow dynamics")
+    parser.add_argument("--size", type=float, help="cell diameter in px; default: the model's own")
+    parser.add_argument(
+        "--flow_threshold", "-flow_threshold", type=float, default=0.75, help="default 0.75"
+    )
+    return parser.parse_args(args)
+
+
+def tif_name(output_file: str) -> Path:
+    """Return the TIF to write: a name without .tif gets it."""
+    is_tif = Path(output_file).suffix.lower() in (".tif", ".tiff")
+    return Path(output_file if is_tif else f"{output_file}.tif")
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Segment one movie and return the exit code."""
+    given = parse(args)
+    from cypose_dask.cli.options import quiet_libraries
+    from cypose_dask.cli.report import Reporter, summarise
+    from cypose_dask.run import connect, find_movies, segment_files
+    from cypose_dask.run.directory import Job, Watcher
+    from cypose_dask.settings import DEFAULT_RESTORATION, RunOptions, Settings
+
+    quiet_libraries()
+    reporter = Reporter()
+    job = Job(
+        settings=Settings(
+            model=given.model,
+            diameter=given.size or "model",
+            niter=given.niter,
+            flow_threshold=given.flow_threshold,
+            denoise=DEFAULT_RESTORATION if given.denoise else None,
+            start_frame=given.start_frame,
+            end_frame=given.end_frame,
+            gpu=given.gpu,
+        ),
+        options=RunOptions(debug=given.debug),
+        watcher=Watcher(plan=reporter.plan, block=reporter.block, outcome=reporter.outcome),
+        debug_base=lambda names: Path(given.output_file),
+    )
+    movies = find_movies([given.input_file])
+    with connect(gpu=given.gpu) as client:
+        return summarise(segment_files(movies, tif_name(given.output_file), client=client, job=job))
+
+
+if __name__ == "__main__":
+    from cypose_dask.cli import run_and_exit
+
+    run_and_exit(lambda: main(sys.argv[1:]))
