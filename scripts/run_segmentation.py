@@ -1,8 +1,10 @@
 #!/usr/bin/env python
 """CyPose's own command line, on cypose_dask.
 
-Same flags as CyPose's run_segmentation.py. Differences: a model that does not exist is an error
-instead of another model, --gpu without a GPU is an error, and --debug writes the flow field itself
+Same flags as CyPose's run_segmentation.py, and as there the first channel is segmented, or the
+first two when the model's name says "2ch"; the project's own models find their channel by name.
+Differences: a model that does not exist is an error instead of another model, --gpu without a GPU
+is an error, the size is the model's own unless given, and --debug writes the flow field itself
 (dy, dx) instead of its picture, and probabilities between 0 and 1 instead of logits.
 """
 
@@ -42,6 +44,15 @@ def tif_name(output_file: str) -> Path:
     return Path(output_file if is_tif else f"{output_file}.tif")
 
 
+def channels_of(model: str) -> tuple[int, ...] | None:
+    """Return CyPose's channels for a model; None lets a bundled model find its own by name."""
+    from cypose_dask.models.registry import bundled_names
+
+    if model in ("default", *bundled_names()):
+        return None
+    return (0, 1) if "2ch" in Path(model).name else (0,)
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Segment one movie and return the exit code."""
     given = parse(args)
@@ -56,6 +67,7 @@ def main(args: Sequence[str] | None = None) -> int:
     job = Job(
         settings=Settings(
             model=given.model,
+            channels=channels_of(given.model),
             diameter=given.size or "model",
             niter=given.niter,
             flow_threshold=given.flow_threshold,

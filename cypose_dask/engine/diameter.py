@@ -136,7 +136,7 @@ def read_size_model(path: Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``A`` (1, 256), ``smean`` (256,), ``diam_mean`` (px) and ``ymean``.
+        ``A`` (256,), ``smean`` (256,), ``diam_mean`` (px) and ``ymean``.
 
     Raises
     ------

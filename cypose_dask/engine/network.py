@@ -35,7 +35,7 @@ class Networks:
     restoration: Network | None = None
 
 
-_loaded: dict[tuple[str, str], Network] = {}
+_loaded: dict[tuple[str, str], Any] = {}
 _loading = threading.Lock()
 # Blocks on neighbouring threads read, follow flows and write while one of them is on the device.
 _on_device = threading.Semaphore(1)
@@ -101,8 +101,9 @@ def _load_once(spec: ModelSpec, device: str, load: Callable[[ModelSpec, str], An
     with _loading:
         if key not in _loaded:
             _check_unchanged(spec)
-            _loaded[key] = Network(load(spec, device), spec, device)
-        return _loaded[key]
+            _loaded[key] = load(spec, device)
+        # Equal weights can lie at two addresses; the caller keeps the one it asked for.
+        return Network(_loaded[key], spec, device)
 
 
 def _check_unchanged(spec: ModelSpec) -> None:

@@ -7,6 +7,8 @@ because 3.1.1.3 forgot three names of Cellpose 2 whose files are still served.
 
 from __future__ import annotations
 
+import http.client
+import logging
 import os
 import ssl
 from pathlib import Path
@@ -19,8 +21,11 @@ __all__ = [
     "RESTORATION",
     "fetch_builtin",
     "model_folder",
+    "require_transformer_extra",
     "size_model_file",
 ]
+
+logger = logging.getLogger(__name__)
 
 BUILTIN = (
     "cyto3", "nuclei", "cyto2_cp3", "tissuenet_cp3", "livecell_cp3", "yeast_PhC_cp3",
@@ -64,6 +69,11 @@ def builtin_diam_mean(name: str) -> float | None:
     return None
 
 
+def path_diam_mean(path: Path) -> float | None:
+    """Return the diameter that Cellpose forces for a path, px: it knows its nuclei file by name."""
+    return _NUCLEI_DIAMETER if str(path).endswith(_FILES["nuclei"]) else None
+
+
 def fetch_builtin(name: str) -> Path:
     """Return the cached file of a built-in model, downloading it when it is absent.
 
@@ -71,9 +81,11 @@ def fetch_builtin(name: str) -> Path:
     ------
     ModelNotFoundError
         If the file is absent and cannot be downloaded. The message names file and folder.
+    ModelError
+        If it is a transformer, and the package that it needs is not installed.
     """
     if name in TRANSFORMERS:
-        _require_transformer_extra(name)
+        require_transformer_extra()
     return _fetch(_FILES.get(name, name), name)
 
 
@@ -87,37 +99,39 @@ def size_model_file(name: str) -> Path | None:
     return _fetch(_SIZE_FILES[name], name) if name in _SIZE_FILES else None
 
 
+def require_transformer_extra() -> None:
+    """Raise ModelError where the package that runs Cellpose's transformers is not installed."""
+    try:
+        import segmentation_models_pytorch  # noqa: F401
+    except ImportError as error:
+        raise ModelError(
+            "This model is a transformer and needs another package. Install it with "
+            "`pip install 'cypose-dask[transformer]'`."
+        ) from error
+
+
 def _fetch(file: str, name: str) -> Path:
     path = model_folder() / file
-    if path.exists():
+    if path.is_file():
         return path
     try:
-        _download(file)
-    except OSError as error:
+        return _download(file)
+    except (OSError, http.client.HTTPException) as error:
         raise ModelNotFoundError(
             f"Model {name!r} is built into Cellpose, but its file is not on this machine and could "
             f"not be downloaded ({error}). Put the file {file!r} into {path.parent} (from another "
             "machine that has it), or set CELLPOSE_LOCAL_MODELS_PATH to the folder that holds it."
         ) from error
-    return path
 
 
-def _download(file: str) -> None:
+def _download(file: str) -> Path:
     from cellpose import models
 
+    logger.info("downloading %s from cellpose.org", file)
     # Cellpose switches TLS verification off for the whole process while it downloads.
     verified = ssl._create_default_https_context
     try:
-        models.cache_model_path(file)
+        # Its folder is settled when it is imported, so its answer counts, not `model_folder`.
+        return Path(models.cache_model_path(file))
     finally:
         ssl._create_default_https_context = verified
-
-
-def _require_transformer_extra(name: str) -> None:
-    try:
-        import segmentation_models_pytorch  # noqa: F401
-    except ImportError as error:
-        raise ModelError(
-            f"Model {name!r} is a transformer and needs another package. Install it with "
-            "`pip install 'cypose-dask[transformer]'`."
-        ) from error

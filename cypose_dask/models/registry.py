@@ -11,6 +11,8 @@ from cypose_dask.errors import ModelError
 
 __all__ = ["bundled_entry", "bundled_file", "bundled_names", "default_name"]
 
+_NEEDED = ("file", "sha256")
+
 
 @functools.cache
 def registry_folder() -> Path:
@@ -27,8 +29,23 @@ def registry_folder() -> Path:
 
 @functools.cache
 def _registry() -> dict[str, Any]:
-    with (registry_folder() / "registry.toml").open("rb") as file:
-        return tomllib.load(file)
+    path = registry_folder() / "registry.toml"
+    try:
+        registry = tomllib.loads(path.read_text(encoding="utf-8"))
+        _check(registry)
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ModelError(
+            f"{path}: damaged ({type(error).__name__}: {error}). Install the package again."
+        ) from error
+    return registry
+
+
+def _check(registry: dict[str, Any]) -> None:
+    registry["models"][registry["default"]]
+    for name, entry in registry["models"].items():
+        missing = [key for key in _NEEDED if not isinstance(entry.get(key), str)]
+        if missing:
+            raise ValueError(f"{name!r} has no {missing[0]!r}")
 
 
 def bundled_names() -> tuple[str, ...]:
@@ -56,10 +73,11 @@ def bundled_file(name: str) -> Path:
     ModelError
         If the entry points outside the registry's folder, or the file is missing.
     """
-    folder = registry_folder()
-    path = (folder / bundled_entry(name)["file"]).resolve()
-    if path.parent != folder.resolve():
+    folder, file = registry_folder(), bundled_entry(name)["file"]
+    # A plain name, not a resolved path: some installers link every file into a shared cache.
+    if Path(file).name != file or file in (".", ".."):
         raise ModelError(f"The registry's entry {name!r} points outside {folder}; refused.")
+    path = folder / file
     if not path.is_file():
         raise ModelError(f"{path} is missing although the registry names it. Install again.")
     return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from pathlib import Path
 
 from cypose_dask.errors import ModelError, ModelNotFoundError
@@ -34,13 +35,14 @@ def resolve_model(name: str | Path = "default") -> ModelSpec:
     if name in registry.bundled_names():
         return _bundled(name)
     if name in builtin.BUILTIN or name in builtin.FORGOTTEN:
-        return _spec(name, "built-in", builtin.fetch_builtin(name))
-    path = Path(name).expanduser()
-    if path.is_file():
+        return _builtin(name, classes=3)
+    path = _existing_file(name)
+    if path:
         return _spec(path.name, "file", path)
-    if name in user_names():
-        return _spec(name, "user", builtin.model_folder() / name)
-    raise _not_found(name, "model", list_models())
+    if name in _listed_names():
+        return _spec(name, "user", _user_file(name))
+    hint = " It is a restoration network: use --denoise." if name in builtin.RESTORATION else ""
+    raise _not_found(name, "model", (list_models(), hint))
 
 
 def resolve_restoration(name: str | Path) -> ModelSpec:
@@ -51,40 +53,83 @@ def resolve_restoration(name: str | Path) -> ModelSpec:
     ModelNotFoundError
         If nothing has this name, or it is neither cached nor downloadable.
     ModelError
-        If the file is damaged or no restoration network.
+        If the file is damaged, no restoration network, or one that enlarges frames.
     """
     name = str(name)
+    _refuse_upsampling(name)
+    path = _existing_file(name)
     if name in builtin.RESTORATION:
-        return _spec(name, "built-in", builtin.fetch_builtin(name), classes=1)
-    path = Path(name).expanduser()
-    if path.is_file():
-        return _spec(path.name, "file", path, classes=1)
-    raise _not_found(name, "restoration network", builtin.RESTORATION)
+        spec = _builtin(name, classes=1)
+    elif path:
+        spec = _spec(path.name, "file", path, classes=1)
+    else:
+        hint = " It is a segmentation model: use --model." if name in list_models() else ""
+        raise _not_found(name, "restoration network", (builtin.RESTORATION, hint))
+    _refuse_upsampling(spec.path)
+    return spec
 
 
 def list_models() -> tuple[str, ...]:
     """Return every known name: bundled (default first), built-in, then the user's own."""
-    return (*registry.bundled_names(), *builtin.BUILTIN, *builtin.FORGOTTEN, *user_names())
+    names = (*registry.bundled_names(), *builtin.BUILTIN, *builtin.FORGOTTEN, *user_names())
+    return tuple(dict.fromkeys(names))
 
 
 def user_names() -> tuple[str, ...]:
     """Return the names in Cellpose's ``gui_models.txt``, which its GUI writes."""
+    return tuple(name for name in _listed_names() if _is_plain(name))
+
+
+def _listed_names() -> tuple[str, ...]:
     listing = builtin.model_folder() / "gui_models.txt"
     if not listing.is_file():
         return ()
-    return tuple(line.strip() for line in listing.read_text().splitlines() if line.strip())
+    lines = listing.read_text(encoding="utf-8", errors="replace").splitlines()
+    return tuple(dict.fromkeys(line.strip() for line in lines if line.strip()))
+
+
+def _is_plain(name: str) -> bool:
+    return Path(name).name == name and name not in (".", "..") and "\\" not in name
+
+
+def _user_file(name: str) -> Path:
+    if not _is_plain(name):
+        raise ModelError(
+            f"Cellpose's gui_models.txt lists {name!r}, which leads out of its folder "
+            f"{builtin.model_folder()}; refused. Give the path of the weights itself."
+        )
+    return builtin.model_folder() / name
+
+
+def _existing_file(name: str) -> Path | None:
+    try:
+        path = Path(name).expanduser()
+        return path if path.is_file() else None
+    except (OSError, RuntimeError, ValueError):  # a name too long, no such home, a NUL
+        return None
 
 
 def _bundled(name: str) -> ModelSpec:
-    entry = registry.bundled_entry(name)
-    wants = tuple(tuple(words) for words in entry.get("wants", ()))
-    spec = _spec(name, "bundled", registry.bundled_file(name), wants=wants)
-    if spec.sha256 != entry["sha256"]:
+    entry, path = registry.bundled_entry(name), registry.bundled_file(name)
+    found = file_sha256(path)
+    if found != entry["sha256"]:
         raise ModelError(
-            f"{spec.path}: SHA-256 is {spec.sha256}, the registry says {entry['sha256']}. The file "
+            f"{path}: SHA-256 is {found}, the registry says {entry['sha256']}. The file "
             "was changed or damaged; install the package again."
         )
-    return spec
+    wants = tuple(tuple(words) for words in entry.get("wants", ()))
+    return _spec(name, "bundled", path, wants=wants)
+
+
+def _builtin(name: str, classes: int) -> ModelSpec:
+    path = builtin.fetch_builtin(name)
+    try:
+        return _spec(name, "built-in", path, classes=classes)
+    except ModelNotFoundError:
+        raise
+    except ModelError as error:
+        # Cellpose keeps a download that broke off under the final name.
+        raise ModelError(f"{error} Delete {path} to have it downloaded again.") from error
 
 
 def _spec(
@@ -98,34 +143,62 @@ def _spec(
     if not path.is_file():
         raise ModelNotFoundError(f"Model {name!r}: its file {path} does not exist.")
     probe = probe_weights(path, classes=classes)
-    forced = builtin.builtin_diam_mean(name) if kind == "built-in" else None
+    by_name = builtin.builtin_diam_mean(name) if kind == "built-in" else None
+    by_path = builtin.path_diam_mean(path) if classes == 3 else None
     return ModelSpec(
         name=name,
         path=str(path.resolve()),
         sha256=file_sha256(path),
         kind=kind,
         network_inputs=probe.network_inputs,
-        diam_mean=forced or probe.diam_mean,
+        diam_mean=by_name or by_path or probe.diam_mean,
         diameter=probe.diameter,
         backbone=probe.backbone,
         wants=wants,
     )
 
 
-def _not_found(name: str, what: str, known: tuple[str, ...]) -> ModelNotFoundError:
-    near = difflib.get_close_matches(name, known, n=4, cutoff=0.5)
-    hint = f" Did you mean {' or '.join(near)}?" if near else ""
-    beside = _near_files(Path(name))
-    hint += f" Files with a near name: {', '.join(beside)}." if beside else ""
+def _refuse_upsampling(name: str) -> None:
+    # Cellpose enlarges frames if this word is anywhere in the path of the weights.
+    if "upsample" in name:
+        raise ModelError(
+            f"{name}: Cellpose takes this for a network that enlarges frames, so that labels would "
+            "not fit the movie. Choose a denoise, deblur or oneclick network, in a folder without "
+            "'upsample' in its name."
+        )
+
+
+def _not_found(name: str, what: str, known: tuple[Iterable[str], str]) -> ModelNotFoundError:
+    names, hint = known
+    near = _near(name, names)
+    hint += f" Did you mean {' or '.join(near)}?" if near and not hint else ""
+    files = _near_files(name)
+    hint += f" Files with a near name: {', '.join(files)}." if files else ""
+    there = "it is a folder, not a file" if _is_folder(name) else "there is no such file"
     return ModelNotFoundError(
-        f"No {what} is called {name!r}, and there is no such file.{hint} "
-        "`cypose-dask models` lists all names."
+        f"No {what} is called {name!r}, and {there}.{hint} `cypose-dask models` lists all names."
     )
 
 
-def _near_files(path: Path) -> list[str]:
-    folder = path.expanduser().parent
-    if len(path.parts) < 2 or not folder.is_dir():
+def _near(name: str, known: Iterable[str]) -> list[str]:
+    """Return known names like `name` (or the end of a path), whatever their capitals."""
+    folded = {word.casefold(): word for word in known}
+    found = difflib.get_close_matches(Path(name).name.casefold(), folded, n=4, cutoff=0.5)
+    return [folded[word] for word in found]
+
+
+def _near_files(name: str) -> list[str]:
+    """Return files with a near name in the folder of a path; in this folder for a plain name."""
+    try:
+        folder = Path(name).expanduser().parent
+        files = [file.name for file in folder.iterdir() if file.is_file()]
+    except (OSError, RuntimeError, ValueError):
         return []
-    files = [file.name for file in folder.iterdir() if file.is_file()]
-    return [str(path.parent / file) for file in difflib.get_close_matches(path.name, files, n=3)]
+    return [str(Path(name).parent / file) for file in _near(name, files)[:3]]
+
+
+def _is_folder(name: str) -> bool:
+    try:
+        return Path(name).expanduser().is_dir()
+    except (OSError, RuntimeError, ValueError):
+        return False

@@ -103,18 +103,22 @@ def _existing(address: str | None, scheduler_file: str | None) -> Iterator[Clien
 def _local_options(workers: int | None, *, gpu: bool, processes: bool) -> dict[str, Any]:
     cores = _cores()
     n_workers = workers or (1 if gpu or not processes else _workers_that_fit(cores))
-    threads = 3 if gpu else 1
+    options = {
+        "n_workers": n_workers,
+        "threads_per_worker": 3 if gpu else 1,
+        "processes": processes,
+        "silence_logs": logging.ERROR,
+        "memory_limit": 0,  # a block is bounded by the plan; nothing is stored that could spill
+    }
+    if not processes:  # threads of one process talk without sockets
+        return {**options, "dashboard_address": None}
     # Neighbouring workers must not each start a thread a core.
     share = str(max(1, cores // n_workers))
     return {
-        "n_workers": n_workers,
-        "threads_per_worker": threads,
-        "processes": processes,
+        **options,
         "host": "127.0.0.1",
         "dashboard_address": "127.0.0.1:0",
-        "silence_logs": logging.ERROR,
-        "memory_limit": 0,  # a block is bounded by the plan; nothing is stored that could spill
-        "env": dict.fromkeys(_THREAD_VARIABLES, share) if processes else None,
+        "env": dict.fromkeys(_THREAD_VARIABLES, share),
     }
 
 

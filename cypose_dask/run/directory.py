@@ -25,8 +25,8 @@ from cypose_dask.results import (
     output_names,
 )
 from cypose_dask.results.atomic import write_json
+from cypose_dask.run.execute import Progress, segment
 from cypose_dask.run.plan import Plan
-from cypose_dask.run.segment import Progress, segment
 from cypose_dask.settings import RunOptions, Settings
 
 if TYPE_CHECKING:

@@ -1,0 +1,180 @@
+"""One failure stays small, and a stopped run loses nothing."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from helpers.nd2_writer import write_nd2
+
+from cypose_dask.errors import IncompleteResultError, ModelError, RunError
+from cypose_dask.movies import open_movie
+from cypose_dask.results import Status, export_tif
+from cypose_dask.results.naming import journal_of
+from cypose_dask.run import connect, segment
+from cypose_dask.run.journal import Journal
+from cypose_dask.run.plan import Block
+from cypose_dask.run.record import BlockRecord, FrameRecord
+from cypose_dask.settings import RunOptions, Settings
+
+
+def record(start=0, status=Status.DONE):
+    frame = FrameRecord(t=start, z=0, status=status, cells=3, seconds={"read": 0.1})
+    return BlockRecord(block=Block(0, start, start + 1), frames=(frame,), checksum="ab")
+
+
+def test_journal_returns_what_was_written(tmp_path):
+    journal = Journal(tmp_path / "x.journal.jsonl")
+    assert journal.read() == {}
+    journal.append(record(0))
+    journal.append(record(1, Status.FAILED))
+    assert journal.read() == {r.block: r for r in (record(0), record(1, Status.FAILED))}
+
+
+def test_the_last_line_of_a_block_counts(tmp_path):
+    journal = Journal(tmp_path / "x.journal.jsonl")
+    journal.append(record(0, Status.FAILED))
+    journal.append(record(0))
+    assert journal.read()[Block(0, 0, 1)].finished
+
+
+@pytest.mark.parametrize("kept", range(1, 40, 7))
+def test_a_torn_last_line_costs_only_itself(kept, tmp_path):
+    journal = Journal(tmp_path / "x.journal.jsonl")
+    journal.append(record(0))
+    with journal.path.open("a") as file:
+        file.write(json.dumps(record(1).to_dict())[:kept])
+    assert set(journal.read()) == {Block(0, 0, 1)}
+    journal.append(record(2))
+    assert set(journal.read()) == {Block(0, 0, 1), Block(0, 2, 3)}
+
+
+@pytest.fixture
+def holed(synthetic, tmp_path):
+    """The synthetic movie as ND2 without frame 1."""
+    path = tmp_path / "holed.nd2"
+    write_nd2(
+        path, synthetic.frames, axes="TCYX", channels=["Brightfield", "Chl"], skip_frames=(1,)
+    )
+    return open_movie(path, allow_damaged=True)
+
+
+def test_a_damaged_frame_fails_alone_and_is_not_empty(holed, client, expected_labels, tmp_path):
+    result = segment(holed, tmp_path / "m.zarr", client=client)
+    assert result.status()[:, 0].tolist() == [1, Status.DAMAGED, 1, 1, 1]
+    good = [0, 2, 3, 4]
+    np.testing.assert_array_equal(np.asarray(result.labels()[:, 0])[good], expected_labels[good])
+    assert result.frames_not_done() == [(1, 0, 0, Status.DAMAGED)]
+    with pytest.raises(IncompleteResultError, match=r"t=1 p=0 z=0 \(damaged\)"):
+        export_tif(result, tmp_path / "m.tif")
+
+
+def test_damaged_frames_are_not_tried_again(holed, client, tmp_path):
+    segment(holed, tmp_path / "m.zarr", client=client)
+    seen = []
+    segment(holed, tmp_path / "m.zarr", client=client, progress=lambda *a: seen.append(a))
+    assert seen == []
+
+
+def test_a_frame_that_raises_fails_alone_and_is_tried_again(
+    movie, expected_labels, tmp_path, monkeypatch
+):
+    from cypose_dask.run import worker
+
+    real = worker.segment_frame
+
+    def fails_on_frame_2(frame, networks, settings):
+        if np.array_equal(frame[0], movie.read_frame(2)[0]):
+            raise RuntimeError("cosmic ray")
+        return real(frame, networks, settings)
+
+    path = tmp_path / "m.zarr"
+    with connect(processes=False, workers=1) as threads:
+        with monkeypatch.context() as patch:
+            patch.setattr(worker, "segment_frame", fails_on_frame_2)
+            result = segment(movie, path, client=threads)
+        assert result.status()[:, 0].tolist() == [1, 1, Status.FAILED, 1, 1]
+        failed = [f for r in Journal(journal_of(path)).read().values() for f in r.frames if f.error]
+        assert [(f.t, f.error) for f in failed] == [(2, "RuntimeError: cosmic ray")]
+        result = segment(movie, path, client=threads)
+    assert (result.status() == Status.DONE).all()
+    np.testing.assert_array_equal(np.asarray(result.labels()[:, 0]), expected_labels)
+
+
+def test_a_full_disk_stops_the_run_and_keeps_what_is_done(
+    movie, expected_labels, tmp_path, monkeypatch
+):
+    from cypose_dask.run import worker
+
+    real, path = worker.write_block, tmp_path / "m.zarr"
+
+    def full(store, place, arrays):
+        if place[1] == 3:
+            raise OSError(28, "No space left on device")
+        return real(store, place, arrays)
+
+    one = RunOptions(frames_per_block=1, blocks_in_flight=1)
+    with connect(processes=False, workers=1) as threads:
+        with monkeypatch.context() as patch:
+            patch.setattr(worker, "write_block", full)
+            with pytest.raises(RunError, match="No space left on device.*run the same command"):
+                segment(movie, path, client=threads, options=one)
+        again = []
+        result = segment(movie, path, client=threads, progress=lambda r, *_: again.append(r.block))
+    assert Block(0, 0, 1) not in again
+    np.testing.assert_array_equal(np.asarray(result.labels()[:, 0]), expected_labels)
+
+
+def test_weights_that_workers_cannot_read_stop_the_run(movie, tmp_path, model_path, monkeypatch):
+    from cypose_dask.engine import network
+
+    weights = tmp_path / "weights"
+    weights.write_bytes(open(model_path, "rb").read())  # noqa: PTH123, SIM115
+    monkeypatch.setattr(network, "_loaded", {})
+    with (
+        connect(processes=False, workers=1) as threads,
+        pytest.raises(ModelError, match="this worker cannot read"),
+    ):
+        segment(
+            movie,
+            tmp_path / "m.zarr",
+            Settings(model=str(weights), channels=(0,)),
+            client=threads,
+            on_plan=lambda _: weights.unlink(),
+        )
+
+
+def test_a_lost_scheduler_is_an_error_and_not_an_end(movie, tmp_path, expected_labels):
+    path = tmp_path / "m.zarr"
+
+    def lose(*_):
+        cluster.cluster.scheduler.stop()
+        cluster.cluster.sync(cluster.cluster.scheduler.close)
+
+    options = RunOptions(frames_per_block=1, blocks_in_flight=2)
+    cluster_context = connect(processes=False, workers=1)
+    cluster = cluster_context.__enter__()
+    try:
+        with pytest.raises(RunError, match="run the same command again"):
+            segment(movie, path, client=cluster, options=options, progress=lose)
+    finally:
+        try:
+            cluster_context.__exit__(None, None, None)
+        except Exception:  # noqa: BLE001  a cluster without scheduler closes badly
+            pass
+    with connect(processes=False, workers=1) as threads:
+        result = segment(movie, path, client=threads)
+    np.testing.assert_array_equal(np.asarray(result.labels()[:, 0]), expected_labels)
+
+
+def test_no_worker_in_time_is_an_error(movie, tmp_path):
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster,
+        Client(cluster) as empty,
+        pytest.raises(RunError, match="No worker came to"),
+    ):
+        options = RunOptions(wait_for_workers_s=0.3)
+        segment(movie, tmp_path / "m.zarr", client=empty, options=options)
