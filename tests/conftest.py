@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
-# One thread a worker and a test process: two workers and the tests share two cores.
-for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")
-
 from pathlib import Path
 
 import numpy as np

@@ -280,7 +280,7 @@ def test_export_writes_the_same_tif_again(nd2_path, segment, cli, tmp_path):
 
 def test_convert_keeps_pixels_and_metadata(nd2_path, movie, cli, client, tmp_path):
     args = ("convert", nd2_path, "-o", tmp_path, "--scheduler", client.scheduler.address)
-    code, out, err = cli(*args)
+    code, _, err = cli(*args)
     assert code == 0, err
     copy = open_movie(tmp_path / "movie.ome.zarr")
     assert copy.info.sizes == movie.info.sizes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -118,7 +119,7 @@ def test_a_full_disk_stops_the_run_and_keeps_what_is_done(
     with connect(processes=False, workers=1) as threads:
         with monkeypatch.context() as patch:
             patch.setattr(worker, "write_block", full)
-            with pytest.raises(RunError, match="No space left on device.*run the same command"):
+            with pytest.raises(RunError, match=r"No space left on device.*run the same command"):
                 segment(movie, path, client=threads, options=one)
         again = []
         result = segment(movie, path, client=threads, progress=lambda r, *_: again.append(r.block))
@@ -159,10 +160,8 @@ def test_a_lost_scheduler_is_an_error_and_not_an_end(movie, tmp_path, expected_l
         with pytest.raises(RunError, match="run the same command again"):
             segment(movie, path, client=cluster, options=options, progress=lose)
     finally:
-        try:
+        with suppress(Exception):  # a cluster without its scheduler closes badly
             cluster_context.__exit__(None, None, None)
-        except Exception:  # noqa: BLE001  a cluster without scheduler closes badly
-            pass
     with connect(processes=False, workers=1) as threads:
         result = segment(movie, path, client=threads)
     np.testing.assert_array_equal(np.asarray(result.labels()[:, 0]), expected_labels)
@@ -171,10 +170,10 @@ def test_a_lost_scheduler_is_an_error_and_not_an_end(movie, tmp_path, expected_l
 def test_no_worker_in_time_is_an_error(movie, tmp_path):
     from distributed import Client, LocalCluster
 
+    options = RunOptions(wait_for_workers_s=0.3)
     with (
         LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster,
         Client(cluster) as empty,
         pytest.raises(RunError, match="No worker came to"),
     ):
-        options = RunOptions(wait_for_workers_s=0.3)
         segment(movie, tmp_path / "m.zarr", client=empty, options=options)

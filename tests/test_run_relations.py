@@ -42,7 +42,7 @@ def test_labels_do_not_depend_on_the_number_of_workers(workers, movie, expected_
     np.testing.assert_array_equal(labels_of(result), expected_labels)
 
 
-class _Stop(Exception):
+class StopError(Exception):
     """Stands for anything that ends a run between two blocks."""
 
 
@@ -55,10 +55,10 @@ def test_a_run_that_was_cut_continues_to_the_same_labels(
     def stop(record, *_):
         done.append(record.block)
         if len(done) == blocks_before:
-            raise _Stop
+            raise StopError
 
     one_by_one = RunOptions(frames_per_block=1)
-    with pytest.raises(_Stop):
+    with pytest.raises(StopError):
         segment(movie, path, client=client, options=one_by_one, progress=stop)
     again = []
     result = segment(movie, path, client=client, progress=lambda r, *_: again.append(r.block))

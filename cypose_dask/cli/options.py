@@ -44,7 +44,7 @@ def cluster_options(command: Command) -> Command:
 
 def quiet_libraries() -> None:
     """Keep libraries from writing below the level of errors to the terminal."""
-    for name in ("distributed", "cellpose", "tifffile", "asyncio"):
+    for name in ("distributed", "cellpose", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
