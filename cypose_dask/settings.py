@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
+import os
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,11 +17,16 @@ Channels = tuple[int | str, ...] | Literal["mean"] | None
 
 # Cellpose's own default restoration network, and CyPose's.
 DEFAULT_RESTORATION = "denoise_cyto3"
+# Cellpose counts the steps of its dynamics in a uint32, which would wrap.
+_MOST_STEPS = 2**32 - 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
     """Everything that can change a label. Frozen, and validated when it is made.
+
+    Lists become tuples, numpy's numbers Python's, and paths text, so that settings compare, hash
+    and go through JSON: ``Settings(**settings.to_dict()) == settings``.
 
     Parameters
     ----------
@@ -81,11 +88,16 @@ class Settings:
     engine: Literal["reference"] = "reference"
 
     def __post_init__(self) -> None:
+        _make_plain(self)
+        _check_text("model", self.model)
         _check_choice("engine", self.engine, ("reference",))
-        _check_finite("flow_threshold", self.flow_threshold, low=0)
-        _check_finite("cellprob_threshold", self.cellprob_threshold)
+        _check_number("flow_threshold", self.flow_threshold, low=0)
+        _check_number("cellprob_threshold", self.cellprob_threshold)
         if self.niter is not None:
-            _check_finite("niter", self.niter, low=0)
+            _check_number("niter", self.niter, low=0, high=_MOST_STEPS)
+        _check_whole("min_size_px", self.min_size_px, low=-1)
+        _check_yes_or_no("invert", self.invert)
+        _check_yes_or_no("gpu", self.gpu)
         _check_diameter(self.diameter)
         _check_normalize(self.normalize, self.invert)
         _check_percentiles(self.percentiles)
@@ -106,7 +118,7 @@ class Settings:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON values; tuples become lists."""
-        return {k: _plain(v) for k, v in dataclasses.asdict(self).items()}
+        return {k: _json(v) for k, v in dataclasses.asdict(self).items()}
 
     def changed(self) -> dict[str, Any]:
         """Return only the fields that differ from the defaults."""
@@ -135,7 +147,7 @@ class RunOptions:
     Raises
     ------
     SettingsError
-        If a number is not positive.
+        If a number is not positive, or of the wrong kind.
     """
 
     frames_per_block: int | None = None
@@ -145,18 +157,43 @@ class RunOptions:
     wait_for_workers_s: float = 300.0
 
     def __post_init__(self) -> None:
-        for name in ("frames_per_block", "blocks_in_flight", "wait_for_workers_s"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise SettingsError(f"{name} is {value}; it must be positive.")
+        _make_plain(self)
+        for name in ("frames_per_block", "blocks_in_flight"):
+            if getattr(self, name) is not None:
+                _check_whole(name, getattr(self, name), low=1)
+        _check_number("wait_for_workers_s", self.wait_for_workers_s, above=0)
+        _check_yes_or_no("debug", self.debug)
+        _check_yes_or_no("restart", self.restart)
+
+
+def _make_plain(options: Settings | RunOptions) -> None:
+    for field in dataclasses.fields(options):
+        # The dataclass is frozen for its users; here it is still being made.
+        object.__setattr__(options, field.name, _plain(getattr(options, field.name)))
 
 
 def _plain(value: Any) -> Any:
-    return [_plain(v) for v in value] if isinstance(value, (tuple, list)) else value
+    """Return Python's own kind of a value: numbers of numpy, paths and lists are replaced."""
+    if isinstance(value, (tuple, list)):
+        return tuple(_plain(v) for v in value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return value
+    return int(value) if isinstance(value, numbers.Integral) else float(value)
+
+
+def _json(value: Any) -> Any:
+    return [_json(v) for v in value] if isinstance(value, tuple) else value
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check_text(name: str, value: Any) -> None:
+    if not isinstance(value, str) or not value.strip():
+        raise SettingsError(f"{name} is {value!r}; give a name or a path.")
 
 
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
@@ -164,14 +201,36 @@ def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
         raise SettingsError(f"{name} is {value!r}; choose one of {', '.join(choices)}.")
 
 
-def _check_finite(name: str, value: Any, low: float = -math.inf) -> None:
-    if not _is_number(value) or value < low:
-        least = f" of at least {low:g}" if math.isfinite(low) else ""
-        raise SettingsError(f"{name} is {value!r}; it must be a finite number{least}.")
+def _check_yes_or_no(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise SettingsError(f"{name} is {value!r}; give True or False.")
+
+
+def _check_whole(name: str, value: Any, low: int) -> None:
+    if not _is_number(value) or not isinstance(value, int) or value < low:
+        raise SettingsError(f"{name} is {value!r}; give a whole number of at least {low}.")
+
+
+def _check_number(
+    name: str,
+    value: Any,
+    *,
+    low: float = -math.inf,
+    above: float = -math.inf,
+    high: float = math.inf,
+) -> None:
+    if _is_number(value) and low <= value <= high and value > above:
+        return
+    limits = [
+        f" of at least {low:g}" if low > -math.inf else "",
+        f" above {above:g}" if above > -math.inf else "",
+        f" and at most {high:.0f}" if high < math.inf else "",
+    ]
+    raise SettingsError(f"{name} is {value!r}; give a finite number{''.join(limits)}.")
 
 
 def _check_diameter(value: Any) -> None:
-    if value in ("model", "estimate"):
+    if isinstance(value, str) and value in ("model", "estimate"):
         return
     if not _is_number(value) or value <= 0:
         raise SettingsError(
@@ -181,11 +240,11 @@ def _check_diameter(value: Any) -> None:
 
 
 def _check_normalize(value: Any, invert: bool) -> None:
-    if value == "none" and invert:
-        raise SettingsError(
-            "normalize is 'none', but invert needs a normalisation, as in Cellpose. Drop one."
-        )
-    if value in ("frame", "movie", "none"):
+    if isinstance(value, str) and value in ("frame", "movie", "none"):
+        if value == "none" and invert:
+            raise SettingsError(
+                "normalize is 'none', but invert needs a normalisation, as in Cellpose. Drop one."
+            )
         return
     if not isinstance(value, tuple) or len(value) not in (2, 4, 6):
         raise SettingsError(
@@ -198,31 +257,48 @@ def _check_normalize(value: Any, invert: bool) -> None:
 
 
 def _check_percentiles(value: Any) -> None:
-    if len(value) != 2 or not 0 <= value[0] < value[1] <= 100:
+    pair = isinstance(value, tuple) and len(value) == 2 and all(_is_number(v) for v in value)
+    if not pair or not 0 <= value[0] < value[1] <= 100:
         raise SettingsError(f"percentiles are {value!r}; give 0 <= low < high <= 100.")
 
 
 def _check_frame_range(start: Any, end: Any) -> None:
-    if start < 0:
-        raise SettingsError(f"start_frame is {start}; frames are counted from 0.")
-    if end is not None and end <= start:
+    _check_whole("start_frame", start, low=0)
+    if end is None:
+        return
+    _check_whole("end_frame", end, low=1)
+    if end <= start:
         raise SettingsError(
             f"end_frame is {end} and start_frame {start}; the end is exclusive and must lie above."
         )
 
 
 def _check_channels(value: Any) -> None:
-    if value is None or value == "mean":
+    if value is None or (isinstance(value, str) and value == "mean"):
         return
     if not isinstance(value, tuple) or not 1 <= len(value) <= 3:
         raise SettingsError(
             f"channels is {value!r}; give a tuple of one to three names or 0-based indexes, or "
             "'mean'."
         )
+    for channel in value:
+        if not _is_channel(channel):
+            raise SettingsError(
+                f"channels has {channel!r}; give a name, or an index that counts from 0."
+            )
 
 
-def _check_restoration(value: str | None) -> None:
-    if value is not None and "upsample" in value:
+def _is_channel(value: Any) -> bool:
+    if isinstance(value, str):
+        return bool(value.strip())
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _check_restoration(value: Any) -> None:
+    if value is None:
+        return
+    _check_text("denoise", value)
+    if "upsample" in value:
         raise SettingsError(
             f"denoise is {value!r}: upsampling changes the size of a frame, so its labels would "
             "not fit the movie. Choose a denoise, deblur or oneclick network."

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from helpers.nd2_writer import write_nd2
 
 ROOT = Path(__file__).resolve().parents[1]

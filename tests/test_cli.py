@@ -8,11 +8,11 @@ import shutil
 import numpy as np
 import pytest
 import tifffile
-from helpers.nd2_writer import write_nd2
 
 from cypose_dask.cli import COMMANDS, main
 from cypose_dask.movies import open_movie
 from cypose_dask.results import Status, open_result
+from helpers.nd2_writer import write_nd2
 
 
 @pytest.fixture
@@ -51,8 +51,12 @@ def test_one_movie_to_a_named_tif(nd2_path, segment, expected_labels, tmp_path):
         np.testing.assert_array_equal(file.asarray(), expected_labels)
     written = {path.name for path in tif.parent.iterdir()}
     assert written == {
-        "labels.tif", "labels.zarr", "labels.journal.jsonl", "labels_run.json", "labels_preview.png",
-    }  # fmt: skip
+        "labels.tif",
+        "labels.zarr",
+        "labels.journal.jsonl",
+        "labels_run.json",
+        "labels_preview.png",
+    }
     for words in ("T 5, P 1, Z 1, C 2", "0 (Brightfield)", "5 of 5 frames", str(tif)):
         assert words in out
 

@@ -5,11 +5,11 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
+from cypose_dask.movies import handles, open_movie
 from helpers.nd2_writer import write_nd2
 from helpers.stamps import stamped
 from helpers.tiff_writer import write_tiff
-
-from cypose_dask.movies import handles, open_movie
 
 
 class Fake:

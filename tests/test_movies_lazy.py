@@ -8,12 +8,12 @@ import dask.array as da
 import numpy as np
 import pytest
 from dask.base import tokenize
-from helpers.nd2_writer import write_nd2
-from helpers.stamps import stamped
-from helpers.tiff_writer import write_tiff
 
 from cypose_dask.errors import MovieError
 from cypose_dask.movies import LazyFrames, Movie, handles, open_movie
+from helpers.nd2_writer import write_nd2
+from helpers.stamps import stamped
+from helpers.tiff_writer import write_tiff
 
 
 @pytest.fixture

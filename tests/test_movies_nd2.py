@@ -5,11 +5,11 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from helpers.nd2_writer import write_nd2
-from helpers.stamps import stamped, stored_as
 
 from cypose_dask.errors import DamagedFrameError, MovieError
 from cypose_dask.movies import open_movie
+from helpers.nd2_writer import write_nd2
+from helpers.stamps import stamped, stored_as
 
 ORDERS = ["".join(order) for n in range(4) for order in permutations("TPZ", n)]
 

@@ -6,11 +6,11 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
-from helpers.stamps import stamped
-from helpers.tiff_writer import damage
 
 from cypose_dask.errors import DamagedFrameError, MovieError, MovieNotFoundError
 from cypose_dask.movies import open_movie
+from helpers.stamps import stamped
+from helpers.tiff_writer import damage
 
 
 def same(movie, expected):

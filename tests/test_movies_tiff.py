@@ -6,11 +6,11 @@ from itertools import permutations
 import numpy as np
 import pytest
 import tifffile
-from helpers.stamps import stamped, stored_as
-from helpers.tiff_writer import KINDS, damage, write_ome_positions, write_tiff
 
 from cypose_dask.errors import DamagedFrameError, MovieError
 from cypose_dask.movies import open_movie
+from helpers.stamps import stamped, stored_as
+from helpers.tiff_writer import KINDS, damage, write_ome_positions, write_tiff
 
 ORDERS = ["".join(order) for n in range(4) for order in permutations("TZC", n)]
 IMAGEJ_ORDERS = [order for order in ORDERS if order == "".join(a for a in "TZC" if a in order)]

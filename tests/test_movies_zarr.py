@@ -7,11 +7,11 @@ from itertools import permutations
 import numpy as np
 import pytest
 import zarr
-from helpers.stamps import stamped, stored_as
-from helpers.zarr_writer import write_ome_zarr, write_positions
 
 from cypose_dask.errors import DamagedFrameError, MovieError
 from cypose_dask.movies import open_movie
+from helpers.stamps import stamped, stored_as
+from helpers.zarr_writer import write_ome_zarr, write_positions
 
 ORDERS = ["".join(order) for n in range(4) for order in permutations("TZC", n)]
 

@@ -56,7 +56,7 @@ def test_real_file_is_segmented(entry, shared_data, run, tmp_path):
         return
     assert code == 0, said
     labels = tifffile.imread(tmp_path / "labels.tif")
-    assert labels.shape == tuple(n for n in (frames, p, z) if n > 1) + (y, x)
+    assert labels.shape == (*(n for n in (frames, p, z) if n > 1), y, x)
     assert labels.dtype == np.uint16
 
 

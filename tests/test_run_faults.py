@@ -7,7 +7,6 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from helpers.nd2_writer import write_nd2
 
 from cypose_dask.errors import IncompleteResultError, ModelError, RunError
 from cypose_dask.movies import open_movie
@@ -18,6 +17,7 @@ from cypose_dask.run.journal import Journal
 from cypose_dask.run.plan import Block
 from cypose_dask.run.record import BlockRecord, FrameRecord
 from cypose_dask.settings import RunOptions, Settings
+from helpers.nd2_writer import write_nd2
 
 
 def record(start=0, status=Status.DONE):

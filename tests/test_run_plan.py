@@ -7,7 +7,6 @@ import shutil
 
 import numpy as np
 import pytest
-from helpers.nd2_writer import write_nd2
 
 from cypose_dask.errors import (
     ModelNotFoundError,
@@ -21,6 +20,7 @@ from cypose_dask.movies import open_movie
 from cypose_dask.run import make_plan, segment
 from cypose_dask.run.channels import resolve_channels
 from cypose_dask.settings import RunOptions, Settings
+from helpers.nd2_writer import write_nd2
 
 
 def test_plan_names_everything(movie):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers.nd2_writer import write_nd2
 
 from cypose_dask.movies import open_movie
 from cypose_dask.results import Status
 from cypose_dask.results.naming import journal_of
 from cypose_dask.run import connect, segment, segment_lazy
 from cypose_dask.settings import RunOptions, Settings
+from helpers.nd2_writer import write_nd2
 
 
 def labels_of(result, position=0):

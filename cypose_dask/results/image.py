@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cypose_dask.movies import MovieInfo
-from cypose_dask.results.store import axis_metadata, fsync_shard
+from cypose_dask.results.store import axis_metadata, fsync_shard, require_whole_shard
 
 __all__ = ["create_image", "write_frames"]
 
@@ -45,12 +45,20 @@ def create_image(path: Path, info: MovieInfo, frames_per_shard: int) -> None:
 
 
 def write_frames(path: Path, place: tuple[int, int], frames: np.ndarray) -> None:
-    """Write whole shards: `frames` (t, Z, C, Y, X) of ``place = (position, first frame)``."""
+    """Write one whole shard: `frames` (t, Z, C, Y, X) of ``place = (position, first frame)``.
+
+    Raises
+    ------
+    ResultError
+        If `frames` are not exactly one shard of this store.
+    """
     import zarr
 
     position, first = place
     array = zarr.open_group(path, mode="r+")[f"{position}/0"]
-    array[first : first + len(frames)] = frames.swapaxes(1, 2)
+    frames = frames.swapaxes(1, 2)
+    require_whole_shard(array, first, frames)
+    array[first : first + len(frames)] = frames
     fsync_shard(array, path, first)
 
 

@@ -9,21 +9,32 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cypose_dask.errors import SettingsError
 
-__all__ = ["OutputNames", "is_own_output", "output_names", "with_position"]
+__all__ = ["SOFTWARE", "OutputNames", "is_own_output", "output_names", "with_position"]
+
+# Written into our TIFs and PNGs, near the beginning: a name like x.tif does not tell whose it is.
+SOFTWARE = "cypose_dask result"
+_HEAD_BYTES = 16 * 1024
 
 _TIF = (".tif", ".tiff")
+_MARKED = (*_TIF, ".png")
+# A folder of this name would be a mistake for a file.
+_NO_FOLDER = (".zarr", ".nd2", ".btf", ".tf8", ".png", ".jpg", ".npy", ".json", ".csv")
 _OWN_FILE = re.compile(
     r"(_cp_masks(_p\d{3,})?\.tiff?|\.(flow|prob)\.tif|_run\.json|\.journal\.jsonl|\.partial)$", re.I
 )
+_SUFFIX = re.compile(r"(\.ome)?\.(zarr|nd2|tiff?|btf|tf2|tf8|lsm|stk|png)$", re.I)
 _GLOB = re.compile(r"[*?\[]")
+_WILDCARD = re.compile(r"\[[^\]]*\]|[*?]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +69,17 @@ def output_names(inputs: Sequence[str | Path], output: str | Path | None) -> lis
     Raises
     ------
     SettingsError
-        If one TIF is named for several inputs, or an output would overwrite an input.
+        If one TIF is named for several inputs, `output` is another kind of file, two inputs would
+        write the same output, or an output would overwrite an input.
     """
-    if output is not None and Path(output).suffix.lower() in _TIF:
-        names = [_named_file(inputs, Path(output))]
+    sources = [Path(source) for source in inputs]
+    if output is not None and _names_tif(Path(output)):
+        names = [_named_file(sources, Path(output))]
     else:
-        folder = None if output is None else Path(output)
-        stems = _distinct_stems(inputs)
-        names = [_in_folder(folder or _folder_of(i), s) for i, s in zip(inputs, stems, strict=True)]
-    _refuse_overwrite(inputs, names)
+        folders = [_folder(source, output) for source in sources]
+        stems = _distinct_stems(sources, folders)
+        names = [_in_folder(f, s) for f, s in zip(folders, stems, strict=True)]
+    _refuse_overwrite(sources, names)
     return names
 
 
@@ -81,20 +94,37 @@ def is_own_output(path: Path) -> bool:
     """Tell whether a file or folder was written by this package (or is Cellpose's mask file)."""
     if _OWN_FILE.search(path.name):
         return True
-    if path.suffix != ".zarr":
-        return False
+    if path.suffix.lower() in _MARKED:
+        return _is_marked(path)
+    return path.suffix == ".zarr" and _is_result(path)
+
+
+def _is_marked(path: Path) -> bool:
     try:
-        return '"cypose_dask"' in (path / "zarr.json").read_text()
+        with path.open("rb") as file:
+            return SOFTWARE.encode() in file.read(_HEAD_BYTES)
     except OSError:
         return False
 
 
-def _named_file(inputs: Sequence[str | Path], tif: Path) -> OutputNames:
-    if len(inputs) > 1:
+def _is_result(path: Path) -> bool:
+    try:
+        return "cypose_dask" in json.loads((path / "zarr.json").read_text())["attributes"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+
+
+def _names_tif(output: Path) -> bool:
+    return output.suffix.lower() in _TIF and not output.is_dir()
+
+
+def _named_file(sources: Sequence[Path], tif: Path) -> OutputNames:
+    if len(sources) > 1:
         raise SettingsError(
-            f"-o {tif} names one file for {len(inputs)} movies. Name a folder instead."
+            f"-o {tif} names one file for {len(sources)} movies. Name a folder instead."
         )
-    return OutputNames(tif, tif.with_suffix(".zarr"), tif.with_name(f"{tif.stem}_run.json"))
+    stem = _stem(tif.name)
+    return OutputNames(tif, tif.with_name(f"{stem}.zarr"), tif.with_name(f"{stem}_run.json"))
 
 
 def _in_folder(folder: Path, stem: str) -> OutputNames:
@@ -103,43 +133,86 @@ def _in_folder(folder: Path, stem: str) -> OutputNames:
     )
 
 
-def _folder_of(source: str | Path) -> Path:
-    return Path(source).parent
+def _folder(source: Path, output: str | Path | None) -> Path:
+    if output is None:
+        return _fixed_parent(_absolute_if_dots(source))
+    folder, suffix = Path(output), Path(output).suffix.lower()
+    looks_like_file = suffix in _NO_FOLDER and not folder.is_dir()
+    if folder.is_file() or looks_like_file or suffix == ".zarr":
+        raise SettingsError(f"-o {output} is no folder. Name a .tif, or a folder.")
+    return folder
 
 
-def _distinct_stems(inputs: Sequence[str | Path]) -> list[str]:
-    """Return the stems of the inputs; those that several share keep their extension."""
-    stems = [_stem(i) for i in inputs]
-    seen = Counter(stem.casefold() for stem in stems)
-    kept = [s if seen[s.casefold()] == 1 else _full(i) for s, i in zip(stems, inputs, strict=True)]
-    twice = [name for name, count in Counter(k.casefold() for k in kept).items() if count > 1]
-    if twice:
+def _fixed_parent(path: Path) -> Path:
+    """Return the folder of a path; for ``pos*/img.tif`` the last one without wildcards."""
+    if not _is_pattern(path):
+        return path.parent
+    return next(p for p in path.parents if not _GLOB.search(str(p)) or p.exists())
+
+
+def _distinct_stems(sources: Sequence[Path], folders: Sequence[Path]) -> list[str]:
+    """Return the stems of the inputs; those that share a folder and a stem keep their extension."""
+    full = [_full(source) for source in sources]
+    stems = [_stem(name) for name in full]
+    # Case folded, because the folder may lie on a disk that does not tell A from a.
+    places = [f.resolve() for f in folders]
+    seen = Counter((p, s.casefold()) for p, s in zip(places, stems, strict=True))
+    kept = [
+        s if seen[p, s.casefold()] == 1 else f for p, s, f in zip(places, stems, full, strict=True)
+    ]
+    twice = Counter((p, k.casefold()) for p, k in zip(places, kept, strict=True)).most_common(1)
+    if twice and twice[0][1] > 1:
+        (folder, name), count = twice[0]
         raise SettingsError(
-            f"Several inputs would write the same output {twice[0]!r}. Segment them into different "
-            "folders."
+            f"{count} inputs would write the same output {name!r} in {folder}. Segment them into "
+            "different folders."
         )
     return kept
 
 
-def _stem(source: str | Path) -> str:
-    name = _full(source)
-    return re.sub(r"(\.ome)?\.(zarr|nd2|tiff?|btf|tf8|png)$", "", name, flags=re.I) or "sequence"
+def _stem(name: str) -> str:
+    return _SUFFIX.sub("", name) or "sequence"
 
 
-def _full(source: str | Path) -> str:
+def _full(source: Path) -> str:
     """Return the file's name; a pattern loses its wildcards, or takes its folder's name."""
-    path = Path(source)
-    if not _GLOB.search(path.name):
-        return path.name
-    fixed = re.sub(r"\[[^\]]*\]|[*?]+", "", path.stem).strip("_-. ")
-    return fixed or path.resolve().parent.name
+    source = _absolute_if_dots(source)
+    if not _is_pattern(source):
+        return source.name
+    fixed = _WILDCARD.sub("", source.stem).strip("_-. ") or _fixed_parent(source).resolve().name
+    return fixed + ("" if _GLOB.search(source.suffix) else source.suffix)
 
 
-def _refuse_overwrite(inputs: Sequence[str | Path], names: Sequence[OutputNames]) -> None:
-    sources = {Path(source).resolve() for source in inputs}
+def _absolute_if_dots(source: Path) -> Path:
+    return source.resolve() if source.name in ("", "..") else source
+
+
+def _is_pattern(path: Path) -> bool:
+    """Tell a pattern from a file whose name has brackets."""
+    return bool(_GLOB.search(str(path))) and not path.exists()
+
+
+def _refuse_overwrite(sources: Sequence[Path], names: Sequence[OutputNames]) -> None:
+    known = {_identity(source) for source in sources}
+    patterns = [source.absolute() for source in sources if _is_pattern(source)]
     for output in names:
-        for path in (output.tif, output.zarr):
-            if path.resolve() in sources:
+        for path in (output.tif, output.zarr, output.run_json):
+            if _identity(path) in known:
                 raise SettingsError(
                     f"The output {path} would overwrite its own input. Give another name with -o."
                 )
+        for pattern in patterns:
+            if output.tif.absolute().match(str(pattern)) and not _OWN_FILE.search(output.tif.name):
+                raise SettingsError(
+                    f"The output {output.tif} would become a frame of its own input {pattern}. "
+                    "Give another name or folder with -o."
+                )
+
+
+def _identity(path: Path) -> Hashable:
+    """Return what two names of one file share, links and capitals included."""
+    try:
+        stat = os.stat(path)  # noqa: PTH116 - says more than a resolved name
+    except (OSError, ValueError):
+        return path.absolute()
+    return stat.st_dev, stat.st_ino

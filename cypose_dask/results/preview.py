@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from cypose_dask.errors import DamagedFrameError, SettingsError
 from cypose_dask.movies import Movie
 from cypose_dask.results.atomic import whole_file
-from cypose_dask.results.store import Result, open_result
+from cypose_dask.results.naming import SOFTWARE
+from cypose_dask.results.store import Result, Status, open_result
 
 __all__ = ["save_preview"]
 
@@ -17,6 +19,7 @@ _PANELS = 3
 _PANEL_PX = 480
 _OUTLINE = (255, 190, 0)
 _CAPTION_PX = 22
+_CAPTION_LETTER_PX = 9
 
 
 def save_preview(
@@ -45,16 +48,25 @@ def save_preview(
     Returns
     -------
     Path
+
+    Raises
+    ------
+    SettingsError
+        If the result has no such position or frame.
     """
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
     result = result if isinstance(result, Result) else open_result(result)
-    labels = result.labels(position)
-    chosen = _evenly(labels.shape[0]) if times is None else times
-    panels = [_panel(result, movie, (int(t), position)) for t in chosen]
-    sheet = Image.fromarray(np.concatenate(panels, axis=1))
+    frames = result.layout.frames
+    chosen = _evenly(frames) if times is None else [int(t) for t in times]
+    _check_choice(chosen, frames, (position, result.n_positions))
+    panels = [_panel(result, movie, (t, position)) for t in chosen]
+    sheet = np.concatenate(panels, axis=1)
+    mark = PngInfo()
+    mark.add_text("Software", SOFTWARE)
     with whole_file(Path(path)) as partial:
-        sheet.save(partial, format="PNG")
+        Image.fromarray(sheet).save(partial, format="PNG", pnginfo=mark)
     return Path(path)
 
 
@@ -62,17 +74,30 @@ def _evenly(frames: int) -> list[int]:
     return sorted({int(t) for t in np.linspace(0, frames - 1, _PANELS).round()})
 
 
+def _check_choice(times: list[int], frames: int, position: tuple[int, int]) -> None:
+    if not times or not all(0 <= t < frames for t in times):
+        raise SettingsError(f"times are {times}; choose some of 0 to {frames - 1}.")
+    if not 0 <= position[0] < position[1]:
+        raise SettingsError(f"position is {position[0]}; choose one of 0 to {position[1] - 1}.")
+
+
 def _panel(result: Result, movie: Movie, where: tuple[int, int]) -> np.ndarray:
     t, position = where
     plan = result.attributes["plan"]
-    labels = result.labels(position)
-    z = labels.shape[1] // 2
-    frame_number = int(plan["start_frame"]) + t
-    frame = movie.read_frame(frame_number, plan["positions"][position], z)
-    picture = overlay(frame[_first_channel(plan)], np.asarray(labels[t, z]))
+    z = result.layout.planes // 2
+    at = (result.start_frame + t, int(plan["positions"][position]), z)
+    labels = np.asarray(result.labels(position)[t, z])
+    try:
+        channel = movie.read_frame(*at)[_first_channel(plan)]
+    except DamagedFrameError:
+        channel = np.zeros(labels.shape, np.uint8)
+    status = Status(int(result.status(position)[t, z]))
+    done = status == Status.DONE
+    picture = overlay(channel, labels if done else np.zeros_like(labels))
     cells = int(result.cells(position)[t, z])
-    text = f"frame {frame_number}: {cells} cell{'' if cells == 1 else 's'}"
-    return _with_caption(picture, text)
+    # A frame without labels must not look like a frame without cells.
+    found = f"{cells} cell{'' if cells == 1 else 's'}" if done else status.name.lower()
+    return _with_caption(picture, f"frame {at[0]}: {found}")
 
 
 def _first_channel(plan: dict[str, object]) -> int:
@@ -86,6 +111,7 @@ def overlay(channel: np.ndarray, labels: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     channel : (Y, X) ndarray
+        Pixels that are not finite are drawn black.
     labels : (Y, X) ndarray of int
 
     Returns
@@ -96,19 +122,32 @@ def overlay(channel: np.ndarray, labels: np.ndarray) -> np.ndarray:
     from skimage.segmentation import find_boundaries
 
     factor = max(1, round(_PANEL_PX / max(channel.shape)))
-    low, high = np.nanpercentile(channel, (0.5, 99.5))
-    gray = np.clip((channel - low) / max(high - low, 1e-9), 0, 1)
-    gray = np.kron(gray, np.ones((factor, factor)))
-    large = np.kron(labels, np.ones((factor, factor), labels.dtype))
-    picture = np.repeat((gray * 255).astype(np.uint8)[..., np.newaxis], 3, axis=2)
-    picture[find_boundaries(large, mode="inner")] = _OUTLINE
+    gray = _enlarged(_gray(channel), factor)
+    picture = np.repeat(gray[..., np.newaxis], 3, axis=2)
+    picture[find_boundaries(_enlarged(labels, factor), mode="inner")] = _OUTLINE
     return picture
+
+
+def _gray(channel: np.ndarray) -> np.ndarray:
+    """Stretch a channel to uint8; a constant one becomes black."""
+    values = np.asarray(channel, np.float64)
+    known = np.isfinite(values)
+    if not known.any():
+        return np.zeros(values.shape, np.uint8)
+    low, high = np.percentile(values[known], (0.5, 99.5))
+    scaled = (np.where(known, values, low) - low) / max(high - low, 1e-9)
+    return (np.clip(scaled, 0, 1) * 255).astype(np.uint8)
+
+
+def _enlarged(image: np.ndarray, factor: int) -> np.ndarray:
+    return image.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 def _with_caption(picture: np.ndarray, text: str) -> np.ndarray:
     from PIL import Image, ImageDraw
 
     height, width = picture.shape[:2]
+    width = max(width, _CAPTION_LETTER_PX * len(text))
     sheet = Image.new("RGB", (width + 4, height + _CAPTION_PX), "white")
     sheet.paste(Image.fromarray(picture), (0, _CAPTION_PX))
     ImageDraw.Draw(sheet).text((6, 4), text, fill="black", font_size=14)

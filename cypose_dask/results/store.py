@@ -91,27 +91,32 @@ class Result:
         try:
             self._root = zarr.open_group(self.path, mode="r")
             self.attributes: dict[str, Any] = dict(self._root.attrs[ATTRIBUTES])
-        except (FileNotFoundError, KeyError, ValueError, TypeError) as error:
+            self._layout = _layout_of(self.attributes)
+        except (OSError, LookupError, ValueError, TypeError, AttributeError) as error:
             raise ResultError(
                 f"{self.path}: no result of cypose-dask ({type(error).__name__}). Expected a "
                 "zarr folder written by `cypose-dask segment` or `cypose_dask.segment`."
             ) from error
 
     def __repr__(self) -> str:
-        frames, planes, height, width = self.labels().shape
-        size = f"T {frames}, P {self.n_positions}, Z {planes}, Y {height}, X {width}"
-        return f"Result({str(self.path)!r}: {size})"
+        layout = self.layout
+        size = f"T {layout.frames}, P {self.n_positions}, Z {layout.planes}"
+        return f"Result({str(self.path)!r}: {size}, Y {layout.height}, X {layout.width})"
 
     @property
     def layout(self) -> Layout:
         """The shape that the store was made with."""
-        fields = dict(self.attributes["layout"])
-        return Layout(**{**fields, "position_names": tuple(fields["position_names"])})
+        return self._layout
 
     @property
     def n_positions(self) -> int:
         """Number of positions."""
-        return len(self.attributes["layout"]["position_names"])
+        return len(self.layout.position_names)
+
+    @property
+    def start_frame(self) -> int:
+        """The movie's frame that is the first of the result."""
+        return int(self.attributes.get("plan", {}).get("start_frame", 0))
 
     def labels(self, position: int = 0) -> Any:
         """Return the labels of a position: zarr array (T, Z, Y, X), uint32, 0 = background."""
@@ -127,7 +132,13 @@ class Result:
 
     def status(self, position: int = 0) -> np.ndarray:
         """Return the `Status` of each frame: (T, Z) ndarray of uint8."""
-        return np.asarray(self._array(position, "status")[:])
+        status = np.asarray(self._array(position, "status")[:])
+        if status.max(initial=0) > max(Status):
+            raise ResultError(
+                f"{self.path}: the status {status.max()} is unknown. The store is damaged, or was "
+                "written by a newer version of this package."
+            )
+        return status
 
     def cells(self, position: int = 0) -> np.ndarray:
         """Return the number of cells of each frame: (T, Z) ndarray of uint32."""
@@ -135,9 +146,8 @@ class Result:
 
     def frames_not_done(self) -> list[tuple[int, int, int, Status]]:
         """Return ``(t, position, z, status)`` of every frame without labels, t as in the movie."""
-        first = int(self.attributes["plan"]["start_frame"])
         return [
-            (int(t) + first, p, int(z), Status(int(status[t, z])))
+            (int(t) + self.start_frame, p, int(z), Status(int(status[t, z])))
             for p in range(self.n_positions)
             for status in (self.status(p),)
             for t, z in zip(*np.nonzero(status != Status.DONE), strict=True)
@@ -174,6 +184,11 @@ def create_result(path: Path, layout: Layout, attributes: dict[str, Any]) -> Non
     layout : Layout
     attributes : dict
         JSON values to keep with the result, under ``cypose_dask``.
+
+    Raises
+    ------
+    ResultError
+        If there is anything at `path`.
     """
     import zarr
 
@@ -202,16 +217,45 @@ def write_block(path: Path, place: tuple[int, int], arrays: dict[str, np.ndarray
     -------
     str
         Hexadecimal BLAKE2b-128 of the labels' bytes.
+
+    Raises
+    ------
+    ResultError
+        If an array is not exactly one shard of this store. Nothing is written then.
     """
     import zarr
 
     position, first = place
     root = zarr.open_group(path, mode="r+")
-    for name, values in arrays.items():
-        array = root[f"{position}/{LABELS if name == 'labels' else name}"]
+    targets = [(_find(root, position, name), values) for name, values in arrays.items()]
+    for array, values in targets:
+        require_whole_shard(array, first, values)
+    for array, values in targets:
         array[first : first + len(values)] = values
         fsync_shard(array, path, first)
     return hashlib.blake2b(arrays["labels"].tobytes(), digest_size=16).hexdigest()
+
+
+def require_whole_shard(array: Any, first: int, values: np.ndarray) -> None:
+    """Raise ResultError unless `values` fill the shard of frame `first`, and no other, exactly.
+
+    A part of a shard would be read, changed and written back, which loses what another worker
+    writes meanwhile; other shapes and types zarr would stretch, cut or wrap in silence.
+    """
+    step, frames = array.shards[0], array.shape[0]
+    expected = ((min(step, frames - first), *array.shape[1:]), array.dtype)
+    if not 0 <= first < frames or first % step or (values.shape, values.dtype) != expected:
+        raise ResultError(
+            f"{array.path}: a block of {values.shape} {values.dtype} at frame {first} is no shard "
+            f"of this array of {array.shape} {array.dtype} in shards of {step} frames."
+        )
+
+
+def _find(root: Any, position: int, name: str) -> Any:
+    key = f"{position}/{LABELS if name == 'labels' else name}"
+    if key not in root:
+        raise ResultError(f"{root.store_path}: there is no array {key!r} to write to.")
+    return root[key]
 
 
 def write_status(path: Path, position: int, status: np.ndarray, cells: np.ndarray) -> None:
@@ -226,6 +270,11 @@ def write_status(path: Path, position: int, status: np.ndarray, cells: np.ndarra
 def _layout_dict(layout: Layout) -> dict[str, Any]:
     fields = {name: getattr(layout, name) for name in Layout.__slots__}
     return {**fields, "position_names": list(layout.position_names)}
+
+
+def _layout_of(attributes: dict[str, Any]) -> Layout:
+    fields = dict(attributes["layout"])
+    return Layout(**{**fields, "position_names": tuple(fields["position_names"])})
 
 
 def _create_position(root: Any, position: int, layout: Layout) -> None:
@@ -304,10 +353,11 @@ def axis_metadata(letters: str, scale: Scaled) -> list[dict[str, str]]:
 
 
 def fsync_shard(array: Any, path: Path, first: int) -> None:
-    """Bring the shard that holds frame `first` of an array to the disk."""
+    """Bring the shard that holds frame `first` of an array to the disk, its folders included."""
     # zarr renames its files into place but does not sync them; an all-zero shard has no file.
-    shard = path / array.path / "c" / str(first // array.shards[0])
+    root = path / array.path
+    shard = root / "c" / str(first // array.shards[0])
     files = [file for file in shard.rglob("*") if file.is_file()] if shard.is_dir() else []
-    for file in files:
-        fsync_path(file)
-        fsync_path(file.parent)
+    folders = {folder for file in files for folder in file.parents if folder.is_relative_to(root)}
+    for place in (*files, *folders):
+        fsync_path(place)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,17 @@ import numpy as np
 
 from cypose_dask.errors import IncompleteResultError, ResultError
 from cypose_dask.results.atomic import whole_file
-from cypose_dask.results.naming import with_position
+from cypose_dask.results.naming import SOFTWARE, with_position
+from cypose_dask.results.pages import FlowPages, LabelPages, Pages, ProbabilityPages
 from cypose_dask.results.store import Layout, Result, open_result
 
 __all__ = ["export_debug_tifs", "export_tif"]
 
-# ImageJ reads 8 and 16 bit integers and 32 bit floats, never uint32.
-LARGEST_IMAGEJ_LABEL = np.iinfo(np.uint16).max
+# Offsets in a TIFF that ImageJ opens have 32 bits; the rest is room for tags.
+_LARGEST_CLASSIC_BYTES = 2**32 - 2**25
+_TAG_BYTES_A_PAGE = 512
+# Deflate packs uint16 labels tighter than zstd packs the uint32 of the store; this is caution.
+_DEFLATE_PER_STORED = 3
 # Frames that are read again and compared before the file gets its name.
 _CHECKED_FRAMES = 3
 
@@ -39,21 +42,21 @@ def export_tif(
     -------
     list of Path
         The files: ImageJ hyperstacks of uint16 with zlib while every label is below 65,536, else
-        OME-BigTIFFs of uint32. Axes are (T, Y, X) or (T, Z, Y, X), singletons left out.
+        OME-BigTIFFs of uint32. Axes are (T, Y, X) or (T, Z, Y, X), singletons left out. Labels
+        that would not fit into the 4 GB of an ImageJ file become an OME-BigTIFF of uint16.
 
     Raises
     ------
     IncompleteResultError
         If frames are pending, failed or damaged and `allow_incomplete` is False.
+    ResultError
+        If the result contradicts itself or cannot be read, or the file cannot be written. No
+        file is left then.
     """
-    result = result if isinstance(result, Result) else open_result(result)
-    if not allow_incomplete:
-        _refuse_incomplete(result)
+    result = _complete(result, allow_incomplete)
     paths = with_position(Path(path), result.n_positions)
     for position, target in enumerate(paths):
-        largest = int(result.cells(position).max(initial=0))
-        dtype = np.uint16 if largest <= LARGEST_IMAGEJ_LABEL else np.uint32
-        _write(target, _Pages(result.labels(position), result.layout, np.dtype(dtype)))
+        _write(target, LabelPages.of(result, position))
     return paths
 
 
@@ -68,7 +71,7 @@ def export_debug_tifs(
     path : str or Path
         Name in front of the suffixes, which are CyPose's.
     allow_incomplete : bool
-        As in `export_tif`.
+        As in `export_tif`; flows and probabilities of blank pages are 0.
 
     Returns
     -------
@@ -79,23 +82,21 @@ def export_debug_tifs(
     Raises
     ------
     ResultError
-        If the run did not keep flows.
+        If the run did not keep flows, or as in `export_tif`.
     """
-    result = result if isinstance(result, Result) else open_result(result)
-    if not allow_incomplete:
-        _refuse_incomplete(result)
+    result = _complete(result, allow_incomplete)
     written = []
     for position, target in enumerate(with_position(Path(path), result.n_positions)):
-        flow, prob = (target.with_name(f"{target.name}.{kind}.tif") for kind in ("flow", "prob"))
-        _write(flow, _Pages(result.flows(position), result.layout, np.dtype(np.float32)))
-        probs = _Pages(result.cellprob(position), result.layout, np.dtype(np.float32), _sigmoid)
-        _write(prob, probs)
-        written += [flow, prob]
+        for kind, pages in (("flow", FlowPages), ("prob", ProbabilityPages)):
+            named = target.with_name(f"{target.name}.{kind}.tif")
+            _write(named, pages.of(result, position))
+            written.append(named)
     return written
 
 
-def _refuse_incomplete(result: Result) -> None:
-    missing = result.frames_not_done()
+def _complete(result: Result | str | Path, allow_incomplete: bool) -> Result:
+    result = result if isinstance(result, Result) else open_result(result)
+    missing = [] if allow_incomplete else result.frames_not_done()
     if missing:
         first = ", ".join(f"t={t} p={p} z={z} ({s.name.lower()})" for t, p, z, s in missing[:5])
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
@@ -103,62 +104,26 @@ def _refuse_incomplete(result: Result) -> None:
             f"{result.path}: {len(missing)} frames have no labels: {first}{more}. Run `cypose-dask "
             "segment` again to finish them, or export with --allow-incomplete to leave them blank."
         )
+    return result
 
 
-def _sigmoid(logit: np.ndarray) -> np.ndarray:
-    # Written with tanh because exp overflows for large negative logits.
-    return 0.5 * (1.0 + np.tanh(0.5 * logit))
+def _write(path: Path, pages: Pages) -> None:
+    try:
+        with whole_file(path) as partial:
+            _write_pages(partial, pages)
+            _check(partial, pages)
+    except OSError as error:
+        raise ResultError(
+            f"{path}: could not be written ({error.strerror or error}). Nothing was kept of it, and "
+            "the result is unharmed. Make room or choose another place, then export again."
+        ) from error
 
 
-@dataclass(frozen=True, slots=True)
-class _Pages:
-    """The pages of one TIF: a zarr array (T, Z, [C,] Y, X) and how to store it."""
-
-    array: Any
-    layout: Layout
-    dtype: np.dtype
-    convert: Callable[[np.ndarray], np.ndarray] = np.asarray
-
-    @property
-    def axes(self) -> str:
-        letters = "TZCYX" if self.array.ndim == 5 else "TZYX"
-        sizes = zip(letters, self.array.shape, strict=True)
-        return "".join(a for a, n in sizes if n > 1 or a in "YX")
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        letters = "TZCYX" if self.array.ndim == 5 else "TZYX"
-        return tuple(n for a, n in zip(letters, self.array.shape, strict=True) if a in self.axes)
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        """Yield (Y, X) pages in file order, reading each shard once."""
-        step = self.layout.frames_per_block
-        for first in range(0, self.array.shape[0], step):
-            block = np.asarray(self.array[first : first + step])
-            for page in block.reshape(-1, *block.shape[-2:]):
-                yield self._page(page)
-
-    def _page(self, page: np.ndarray) -> np.ndarray:
-        page = self.convert(page)
-        if self.dtype.kind == "u" and page.max(initial=0) > np.iinfo(self.dtype).max:
-            raise ResultError(
-                f"A frame holds label {page.max()}, but its status says fewer cells. The result "
-                "contradicts itself; run `cypose-dask segment --restart`."
-            )
-        return page.astype(self.dtype, copy=False)
-
-
-def _write(path: Path, pages: _Pages) -> None:
-    with whole_file(path) as partial:
-        _write_pages(partial, pages)
-        _check(partial, pages)
-
-
-def _write_pages(path: Path, pages: _Pages) -> None:
+def _write_pages(path: Path, pages: Pages) -> None:
     import tifffile
 
-    # tifffile makes the ImageJ kind only from uint8, uint16 and float32.
-    imagej = pages.dtype != np.uint32 and pages.dtype.kind != "f"
+    # ImageJ reads 8 and 16 bit integers and 32 bit floats, never uint32.
+    imagej = pages.dtype == np.uint16 and _fits_classic(pages)
     kind = {"imagej": True} if imagej else {"ome": True, "bigtiff": True}
     with tifffile.TiffWriter(path, **kind) as tif:
         tif.write(
@@ -167,17 +132,28 @@ def _write_pages(path: Path, pages: _Pages) -> None:
             dtype=pages.dtype,
             compression="zlib",
             photometric="minisblack",
-            metadata=_metadata(pages, imagej),
-            **_resolution(pages.layout),
+            software=SOFTWARE,
+            metadata={"axes": pages.axes, **(_imagej if imagej else _ome)(pages.layout)},
+            **_resolution(pages.layout, per_cm=not imagej),
         )
 
 
-def _metadata(pages: _Pages, imagej: bool) -> dict[str, Any]:
-    layout = pages.layout
-    if imagej:
-        scale = {"finterval": layout.interval_s, "spacing": layout.z_step_um}
-        unit = {"unit": "um"} if layout.pixel_size_um else {}
-        return {"axes": pages.axes, **unit, **{k: v for k, v in scale.items() if v}}
+def _fits_classic(pages: Pages) -> bool:
+    tags = len(pages) * _TAG_BYTES_A_PAGE
+    raw = int(np.prod(pages.shape, dtype=int)) * pages.dtype.itemsize
+    if raw + tags <= _LARGEST_CLASSIC_BYTES:
+        return True
+    stored = int(pages.array.nbytes_stored())
+    return stored * _DEFLATE_PER_STORED + tags <= _LARGEST_CLASSIC_BYTES
+
+
+def _imagej(layout: Layout) -> dict[str, Any]:
+    unit = "um" if layout.pixel_size_um else None
+    known = {"unit": unit, "finterval": layout.interval_s, "spacing": layout.z_step_um}
+    return {key: value for key, value in known.items() if value}
+
+
+def _ome(layout: Layout) -> dict[str, Any]:
     sizes = {
         "PhysicalSizeX": layout.pixel_size_um,
         "PhysicalSizeY": layout.pixel_size_um,
@@ -186,37 +162,36 @@ def _metadata(pages: _Pages, imagej: bool) -> dict[str, Any]:
     }
     known = {k: v for k, v in sizes.items() if v}
     units = {f"{k}Unit": "s" if k == "TimeIncrement" else "µm" for k in known}
-    return {"axes": pages.axes, **known, **units}
+    return {**known, **units}
 
 
-def _resolution(layout: Layout) -> dict[str, Any]:
+def _resolution(layout: Layout, *, per_cm: bool) -> dict[str, Any]:
+    """Return the resolution tags: ImageJ takes its own unit, all others know cm and inch."""
     if not layout.pixel_size_um:
         return {}
-    per_um = 1.0 / layout.pixel_size_um
-    return {"resolution": (per_um, per_um)}
+    density = (1e4 if per_cm else 1.0) / layout.pixel_size_um
+    unit = {"resolutionunit": "CENTIMETER"} if per_cm else {}
+    return {"resolution": (density, density), **unit}
 
 
-def _check(path: Path, pages: _Pages) -> None:
+def _check(path: Path, pages: Pages) -> None:
     """Read the file again before it gets its name: page count, shape and sampled pages."""
     import tifffile
 
-    count = int(np.prod(pages.shape[:-2], dtype=int))
     with tifffile.TiffFile(path) as tif:
         found = (len(tif.pages), tif.series[0].shape)
-        if found != (count, pages.shape):
+        if found != (len(pages), pages.shape):
             raise ResultError(
                 f"{path}: holds {found[0]} pages of shape {found[1]} after writing; expected "
-                f"{count} of {pages.shape}. The disk may be full; nothing was kept."
+                f"{len(pages)} of {pages.shape}. The disk may be full; nothing was kept."
             )
-        for index in sorted({*np.linspace(0, count - 1, _CHECKED_FRAMES).astype(int)}):
-            _check_page(tif.pages[int(index)].asarray(), pages, int(index))
+        for number in _evenly(len(pages)):
+            if not np.array_equal(tif.pages[number].asarray(), pages[number], equal_nan=True):
+                raise ResultError(
+                    f"{path}: page {number} differs from the result after writing. The disk may be "
+                    "faulty; nothing was kept."
+                )
 
 
-def _check_page(written: np.ndarray, pages: _Pages, index: int) -> None:
-    where = np.unravel_index(index, pages.array.shape[:-2])
-    expected = pages._page(np.asarray(pages.array[where]))
-    if not np.array_equal(written, expected):
-        raise ResultError(
-            f"Page {index} of the TIF differs from the result after writing. The disk may be "
-            "faulty; nothing was kept."
-        )
+def _evenly(count: int) -> Iterable[int]:
+    return sorted({int(i) for i in np.linspace(0, count - 1, _CHECKED_FRAMES)})

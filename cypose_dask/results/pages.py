@@ -1,0 +1,141 @@
+"""The pages of one TIF: read from a result block by block, and checked on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cypose_dask.errors import ResultError
+from cypose_dask.results.store import Layout, Result, Status
+
+__all__ = ["FlowPages", "LabelPages", "Pages", "ProbabilityPages"]
+
+# zarr and its codecs raise these on damaged shards and metadata.
+_READ_ERRORS = (OSError, ValueError, RuntimeError, LookupError, TypeError, EOFError)
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """The pages of one position: a zarr array (T, Z, [C,] Y, X) and how it is stored.
+
+    Attributes
+    ----------
+    store : Path
+        The result, for messages.
+    array : zarr.Array
+    layout : Layout
+    status, cells : (T, Z) ndarray
+        What the client wrote about each frame. Frames that are not done are blank pages.
+    dtype : numpy.dtype
+        Of the pages.
+    """
+
+    store: Path
+    array: Any
+    layout: Layout
+    status: np.ndarray
+    cells: np.ndarray
+    dtype: np.dtype
+
+    @property
+    def axes(self) -> str:
+        """Letters of the axes, without those of length 1 before Y and X."""
+        return "".join(a for a, n in self._sizes if n > 1 or a in "YX")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of `axes`."""
+        return tuple(n for a, n in self._sizes if n > 1 or a in "YX")
+
+    @property
+    def _sizes(self) -> list[tuple[str, int]]:
+        letters = "TZCYX" if self.array.ndim == 5 else "TZYX"
+        return list(zip(letters, self.array.shape, strict=True))
+
+    def __len__(self) -> int:
+        return int(np.prod(self.array.shape[:-2], dtype=int))
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yield (Y, X) pages in file order, reading each shard once."""
+        step = self.layout.frames_per_block
+        for first in range(0, self.array.shape[0], step):
+            block = self._read(slice(first, first + step))
+            for index in np.ndindex(block.shape[:-2]):
+                yield self._page(block[index], (first + index[0], index[1]))
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        """Return one page, read on its own."""
+        t, *rest = (int(i) for i in np.unravel_index(number, self.array.shape[:-2]))
+        return self._page(self._read((t, *rest)), (t, rest[0]))
+
+    def _read(self, where: Any) -> np.ndarray:
+        try:
+            return np.asarray(self.array[where])
+        except _READ_ERRORS as error:
+            raise ResultError(
+                f"{self.store}: {self.array.path}[{where}] cannot be read ({error}). The store is "
+                "damaged; segment again with --restart."
+            ) from error
+
+    def _page(self, page: np.ndarray, frame: tuple[int, int]) -> np.ndarray:
+        # A run that was killed leaves pixels of blocks that nobody vouches for.
+        if self.status[frame] != Status.DONE:
+            return np.zeros(page.shape, self.dtype)
+        return self._converted(page, frame).astype(self.dtype, copy=False)
+
+    def _converted(self, page: np.ndarray, frame: tuple[int, int]) -> np.ndarray:
+        return page
+
+
+class LabelPages(Pages):
+    """Labels of one position: uint16 where the cells can be numbered in it, else uint32."""
+
+    @classmethod
+    def of(cls, result: Result, position: int) -> LabelPages:
+        """Take the labels of a position."""
+        cells = result.cells(position)
+        dtype = np.uint16 if cells.max(initial=0) <= np.iinfo(np.uint16).max else np.uint32
+        return cls(*_start(result, position, result.labels(position)), np.dtype(dtype))
+
+    def _converted(self, page: np.ndarray, frame: tuple[int, int]) -> np.ndarray:
+        # Labels run from 1 to their number. A lost shard would otherwise look like "no cells".
+        if page.max(initial=0) != self.cells[frame]:
+            raise ResultError(
+                f"{self.store}: frame t={frame[0]} z={frame[1]} of {self.array.path} has labels up "
+                f"to {page.max(initial=0)}, but {self.cells[frame]} cells were counted in it. The "
+                "store was changed or damaged after the run; restore it from a copy, or segment "
+                "again with --restart."
+            )
+        return page
+
+
+class FlowPages(Pages):
+    """Flows of one position: (dy, dx), float32, dimensionless."""
+
+    @classmethod
+    def of(cls, result: Result, position: int) -> FlowPages:
+        """Take the flows of a position."""
+        return cls(*_start(result, position, result.flows(position)), np.dtype(np.float32))
+
+
+class ProbabilityPages(Pages):
+    """Probabilities of one position: sigmoid of cellprob, float32, 0 to 1."""
+
+    @classmethod
+    def of(cls, result: Result, position: int) -> ProbabilityPages:
+        """Take the cellprob of a position."""
+        return cls(*_start(result, position, result.cellprob(position)), np.dtype(np.float32))
+
+    def _converted(self, page: np.ndarray, frame: tuple[int, int]) -> np.ndarray:
+        # Written with tanh because exp overflows for large negative logits.
+        return 0.5 * (1.0 + np.tanh(0.5 * page))
+
+
+def _start(
+    result: Result, position: int, array: Any
+) -> tuple[Path, Any, Layout, np.ndarray, np.ndarray]:
+    return result.path, array, result.layout, result.status(position), result.cells(position)
