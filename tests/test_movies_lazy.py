@@ -97,7 +97,7 @@ def test_array_without_a_copy_is_refused(lazy):
 
 
 def test_array_takes_another_type(lazy, pixels):
-    assert np.asarray(lazy[0], dtype=np.float32).dtype == np.float32
+    assert lazy[0].__array__(np.float32).dtype == np.float32
 
 
 def test_pickle_and_token_keep_the_window(lazy):

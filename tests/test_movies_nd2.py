@@ -88,6 +88,12 @@ def test_rgb_is_refused_unless_averaged(tmp_path):
     same(open_movie(path, rgb="mean"), expected[:, None, None, None])
 
 
+def test_components_that_are_no_colours_are_channels(tmp_path):
+    movie = stamped(T=2, C=4)
+    path = write_nd2(tmp_path / "a.nd2", stored_as(movie, "TYXC"), "TYXS")
+    same(open_movie(path), movie)
+
+
 def test_position_and_channels_are_selected_by_name_or_number(tmp_path):
     movie = stamped(T=2, P=3, C=3)
     path = write_nd2(tmp_path / "a.nd2", movie[:, :, 0], "TPCYX", channels=["BF", "GFP", "Chl"])
@@ -131,6 +137,13 @@ def test_loop_without_a_name_needs_axes(tmp_path, stored, axes):
     with pytest.raises(MovieError, match="--axes"):
         open_movie(path)
     same(open_movie(path, axes=axes), movie)
+
+
+def test_custom_loop_is_not_taken_as_time(tmp_path):
+    path = write_nd2(tmp_path / "a.nd2", stamped(T=3)[:, 0, 0, 0], "UYX")
+    with pytest.raises(MovieError, match="--axes"):
+        open_movie(path)
+    same(open_movie(path, axes="TYX"), stamped(T=3))
 
 
 def test_two_loops_of_one_kind_need_axes(tmp_path):
@@ -191,6 +204,13 @@ def test_cut_file_is_refused(tmp_path, size):
     path = write_nd2(tmp_path / "a.nd2", stamped(T=5)[:, 0, 0, 0], "TYX", truncate_to=size)
     with pytest.raises(MovieError, match="complete ND2"):
         open_movie(path)
+
+
+@pytest.mark.parametrize("head", [b"\xda\xce\xbe\x0a", b"\0\0\0\x0cjP  "])
+def test_header_alone_is_refused(tmp_path, head):
+    (tmp_path / "a.nd2").write_bytes(head + b"no microscope wrote this")
+    with pytest.raises(MovieError, match="complete ND2"):
+        open_movie(tmp_path / "a.nd2")
 
 
 def test_file_without_frames_is_refused(tmp_path):

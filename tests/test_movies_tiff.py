@@ -72,9 +72,13 @@ def test_channels_are_selected(tmp_path):
 
 def test_channels_stored_side_by_side_are_selected(tmp_path):
     movie = stamped(T=2, C=3)
-    tifffile.imwrite(tmp_path / "a.tif", stored_as(movie, "TYXC"), photometric="minisblack",
-                     planarconfig="contig", metadata={"axes": "TYXS"})  # fmt: skip
-    same(open_movie(tmp_path / "a.tif", axes="TYXC", channels=[2, 1]), movie[:, :, :, [2, 1]])
+    tifffile.imwrite(
+        tmp_path / "a.tif", stored_as(movie, "TYXC"), photometric="minisblack", byteorder=">",
+        planarconfig="contig", metadata={"axes": "TYXS"},
+    )  # fmt: skip
+    opened = open_movie(tmp_path / "a.tif", axes="TYXC", channels=[2, 1])
+    same(opened, movie[:, :, :, [2, 1]])
+    assert opened.read_frame(0).dtype.isnative
 
 
 def test_pages_without_metadata_are_time(tmp_path):
@@ -271,6 +275,27 @@ def test_ome_set_without_a_member_is_refused_or_lists_its_frames(tmp_path):
         opened.read_frame(1)
 
 
+def test_planes_that_ome_promises_but_no_page_has_are_missing(tmp_path):
+    movie = stamped(T=3)
+    xml = _ome_set(["a.ome.tif"] * 3).replace('IFD="0"', 'IFD="{}"').format(0, 1, 2)
+    tifffile.imwrite(tmp_path / "a.ome.tif", movie[:2, 0, 0, 0], description=xml, metadata=None,
+                     photometric="minisblack")  # fmt: skip
+    with pytest.raises(MovieError, match="tifffile reports"):
+        open_movie(tmp_path / "a.ome.tif")
+    opened = open_movie(tmp_path / "a.ome.tif", allow_damaged=True)
+    assert opened.info.damaged == ((2, 0, 0),)
+    np.testing.assert_array_equal(opened.read_frame(1), movie[1, 0, 0])
+    with pytest.raises(DamagedFrameError, match="missing or cut off"):
+        opened.read_frame(2)
+
+
+def test_file_without_frames_is_refused(tmp_path):
+    with pytest.warns(UserWarning, match="zero-size"):
+        tifffile.imwrite(tmp_path / "a.tif", np.zeros((0, 8, 8), np.uint8))
+    with pytest.raises(MovieError, match="no frames"):
+        open_movie(tmp_path / "a.tif", allow_damaged=True, axes="TYX")
+
+
 def _ome_set(names):
     data = "".join(
         f'<TiffData FirstT="{t}" IFD="0" PlaneCount="1"><UUID FileName="{n}">urn:{n}</UUID>'
@@ -333,8 +358,8 @@ def test_header_that_claims_absurd_sizes_is_refused(tmp_path, compression):
     with tifffile.TiffFile(path, mode="r+b") as file:
         for tag in ("ImageWidth", "ImageLength"):
             file.pages[0].tags[tag].overwrite(40_000)
-    with pytest.raises(MovieError):
-        open_movie(path).read_frame(0)
+    with pytest.raises(MovieError, match=r"claims|cut off"):
+        open_movie(path)
 
 
 def test_complaints_of_tifffile_are_not_printed(tmp_path, caplog, capfd):

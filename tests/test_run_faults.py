@@ -12,10 +12,11 @@ from cypose_dask.errors import IncompleteResultError, ModelError, RunError
 from cypose_dask.movies import open_movie
 from cypose_dask.results import Status, export_tif
 from cypose_dask.results.naming import journal_of
-from cypose_dask.run import connect, segment
+from cypose_dask.run import connect, make_plan, segment
 from cypose_dask.run.journal import Journal
 from cypose_dask.run.plan import Block
 from cypose_dask.run.record import BlockRecord, FrameRecord
+from cypose_dask.run.tally import Tally
 from cypose_dask.settings import RunOptions, Settings
 from helpers.nd2_writer import write_nd2
 
@@ -27,17 +28,21 @@ def record(start=0, status=Status.DONE):
 
 def test_journal_returns_what_was_written(tmp_path):
     journal = Journal(tmp_path / "x.journal.jsonl")
-    assert journal.read() == {}
+    assert list(journal.read()) == []
     journal.append(record(0))
     journal.append(record(1, Status.FAILED))
-    assert journal.read() == {r.block: r for r in (record(0), record(1, Status.FAILED))}
+    assert list(journal.read()) == [record(0), record(1, Status.FAILED)]
 
 
-def test_the_last_line_of_a_block_counts(tmp_path):
-    journal = Journal(tmp_path / "x.journal.jsonl")
-    journal.append(record(0, Status.FAILED))
-    journal.append(record(0))
-    assert journal.read()[Block(0, 0, 1)].finished
+def test_the_last_record_of_a_block_counts(movie):
+    plan = make_plan(movie, options=RunOptions(frames_per_block=1))
+    tally = Tally(plan, [record(0, Status.FAILED), record(1, Status.DAMAGED)])
+    assert not tally.is_finished(Block(0, 0, 1))
+    assert tally.is_finished(Block(0, 1, 2))
+    assert not tally.is_finished(Block(0, 1, 3))
+    tally.add(record(0))
+    assert tally.is_finished(Block(0, 0, 1))
+    assert tally.n_reported == 2
 
 
 @pytest.mark.parametrize("kept", range(1, 40, 7))
@@ -46,9 +51,9 @@ def test_a_torn_last_line_costs_only_itself(kept, tmp_path):
     journal.append(record(0))
     with journal.path.open("a") as file:
         file.write(json.dumps(record(1).to_dict())[:kept])
-    assert set(journal.read()) == {Block(0, 0, 1)}
+    assert list(journal.read()) == [record(0)]
     journal.append(record(2))
-    assert set(journal.read()) == {Block(0, 0, 1), Block(0, 2, 3)}
+    assert list(journal.read()) == [record(0), record(2)]
 
 
 @pytest.fixture
@@ -96,7 +101,7 @@ def test_a_frame_that_raises_fails_alone_and_is_tried_again(
             patch.setattr(worker, "segment_frame", fails_on_frame_2)
             result = segment(movie, path, client=threads)
         assert result.status()[:, 0].tolist() == [1, 1, Status.FAILED, 1, 1]
-        failed = [f for r in Journal(journal_of(path)).read().values() for f in r.frames if f.error]
+        failed = [f for r in Journal(journal_of(path)).read() for f in r.frames if f.error]
         assert [(f.t, f.error) for f in failed] == [(2, "RuntimeError: cosmic ray")]
         result = segment(movie, path, client=threads)
     assert (result.status() == Status.DONE).all()

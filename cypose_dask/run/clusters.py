@@ -25,6 +25,14 @@ _THREAD_VARIABLES = (
 )
 
 
+# Workers and scheduler remember what they did; by default 1,000 events with the tasks in them,
+# which would make memory grow over the first thousand blocks of a run.
+_SHORT_LOGS = {
+    "distributed.admin.low-level-log-length": 50,
+    "distributed.diagnostics.computations.max-history": 5,
+}
+
+
 @contextmanager
 def connect(
     *,
@@ -65,9 +73,11 @@ def connect(
         with _existing(address, scheduler_file) as client:
             yield client
         return
+    import dask
     from distributed import Client, LocalCluster
 
     with (
+        dask.config.set(_SHORT_LOGS),
         LocalCluster(**_local_options(workers, gpu=gpu, processes=processes)) as cluster,
         Client(cluster) as client,
     ):

@@ -14,13 +14,14 @@ import numpy as np
 
 from cypose_dask.errors import CyposeError, ResultMismatchError, RunError
 from cypose_dask.movies import Movie
-from cypose_dask.results import Result, Status, create_result, open_result
+from cypose_dask.results import Result, create_result, open_result
 from cypose_dask.results.naming import journal_of
 from cypose_dask.results.store import write_status
 from cypose_dask.run.clusters import active_client, connect
 from cypose_dask.run.journal import Journal
 from cypose_dask.run.plan import Block, Plan, make_plan
 from cypose_dask.run.record import BlockRecord
+from cypose_dask.run.tally import Tally
 from cypose_dask.run.worker import BlockTask, segment_block
 from cypose_dask.settings import RunOptions, Settings
 
@@ -196,7 +197,7 @@ class _Run:
         self.plan, self.path, self.client = plan, path, client
         self.progress = progress
         self.journal = Journal(journal_of(path))
-        self.records = self.journal.read()
+        self.tally = Tally(plan, self.journal.read())
         threads = sum(client.nthreads().values())
         self.in_flight = options.blocks_in_flight or _BLOCKS_PER_THREAD * max(threads, 1)
         self.status_written = time.monotonic()
@@ -221,14 +222,9 @@ class _Run:
         """Yield runs of consecutive pending blocks of one position."""
         window: list[Block] = []
         for block in self.plan.blocks():
-            record = self.records.get(block)
-            if record and record.finished:
+            if self.tally.is_finished(block):
                 continue
-            follows = window and (window[-1].position, window[-1].stop) == (
-                block.position,
-                block.start,
-            )
-            if window and (not follows or len(window) >= self._window_length):
+            if window and (len(window) >= self._window_length or not block.follows(window[-1])):
                 yield window
                 window = []
             window.append(block)
@@ -272,9 +268,9 @@ class _Run:
     def _finish(self, future: Future, block: Block) -> None:
         record = self._record_of(future, block)
         self.journal.append(record)
-        self.records[block] = record
+        self.tally.add(record)
         if self.progress:
-            self.progress(record, self._frames_done(), self.plan.n_frames)
+            self.progress(record, self.tally.n_reported, self.plan.n_frames)
         if time.monotonic() - self.status_written > _STATUS_EVERY_S:
             self._write_status()
 
@@ -299,34 +295,13 @@ class _Run:
         planes = self.plan.movie.info.sizes["Z"]
         return BlockRecord.failed(block, planes, f"{type(error).__name__}: {error}")
 
-    def _frames_done(self) -> int:
-        return sum(len(record.frames) for record in self.records.values())
-
     def _cancel(self, pending: dict[str, Block], completed: Any) -> None:
         if pending:
             self.client.cancel(list(completed.futures), force=True)
 
     def _write_status(self) -> None:
-        shape = (self.plan.stop - self.plan.start, self.plan.movie.info.sizes["Z"])
         for position in self.plan.positions:
-            status, cells = np.zeros(shape, np.uint8), np.zeros(shape, np.uint32)
-            for frame in self._frames_at(position):
-                at = (frame.t - self.plan.start, frame.z)
-                status[at], cells[at] = frame.status, frame.cells
-            write_status(self.path, position, status, cells)
+            write_status(
+                self.path, position, self.tally.status[position], self.tally.cells[position]
+            )
         self.status_written = time.monotonic()
-
-    def _frames_at(self, position: int) -> Iterator[Any]:
-        for block, record in self.records.items():
-            if block.position == position:
-                yield from record.frames
-
-
-def failures(records: dict[Block, BlockRecord]) -> list[tuple[Block, Any]]:
-    """Return ``(block, frame)`` of every frame that is not done."""
-    return [
-        (block, frame)
-        for block, record in records.items()
-        for frame in record.frames
-        if frame.status != Status.DONE
-    ]

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
-from cypose_dask.run.plan import Block
 from cypose_dask.run.record import BlockRecord
 
 __all__ = ["Journal"]
@@ -31,19 +31,16 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def read(self) -> dict[Block, BlockRecord]:
-        """Return the last record of every block; a torn line is ignored."""
-        records: dict[Block, BlockRecord] = {}
+    def read(self) -> Iterator[BlockRecord]:
+        """Yield every record in the order of writing; a torn line is ignored."""
         if not self.path.exists():
-            return records
-        for number, line in enumerate(self.path.read_text().splitlines(), start=1):
-            try:
-                record = BlockRecord.from_dict(json.loads(line))
-            except (json.JSONDecodeError, KeyError, TypeError):
-                logger.warning("%s: line %d is torn and ignored", self.path, number)
-                continue
-            records[record.block] = record
-        return records
+            return
+        with self.path.open() as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    yield BlockRecord.from_dict(json.loads(line))
+                except (json.JSONDecodeError, KeyError, TypeError):
+                    logger.warning("%s: line %d is torn and ignored", self.path, number)
 
     def append(self, record: BlockRecord) -> None:
         """Add one line and bring it to the disk before returning."""

@@ -42,6 +42,10 @@ class Block:
     start: int
     stop: int
 
+    def follows(self, other: Block) -> bool:
+        """Tell whether this block begins where another one ends."""
+        return (self.position, self.start) == (other.position, other.stop)
+
     def __str__(self) -> str:
         return f"p{self.position} t{self.start}-{self.stop - 1}"
 

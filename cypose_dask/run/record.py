@@ -56,11 +56,6 @@ class BlockRecord:
     worker: str = ""
     seconds: float = 0.0
 
-    @property
-    def finished(self) -> bool:
-        """Whether nothing is left to do: failed frames are tried again, damaged ones are not."""
-        return all(frame.status != Status.FAILED for frame in self.frames)
-
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
         return asdict(self)
