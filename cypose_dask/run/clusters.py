@@ -118,16 +118,18 @@ def _local_options(workers: int | None, *, gpu: bool, processes: bool) -> dict[s
         "threads_per_worker": 3 if gpu else 1,
         "processes": processes,
         "silence_logs": logging.ERROR,
+        # Without these two, status pages are served to the whole network.
+        "dashboard_address": "127.0.0.1:0",
+        "worker_dashboard_address": "127.0.0.1:0",
         "memory_limit": 0,  # a block is bounded by the plan; nothing is stored that could spill
     }
     if not processes:  # threads of one process talk without sockets
-        return {**options, "dashboard_address": None}
+        return options
     # Neighbouring workers must not each start a thread a core.
     share = str(max(1, cores // n_workers))
     return {
         **options,
         "host": "127.0.0.1",
-        "dashboard_address": "127.0.0.1:0",
         "env": dict.fromkeys(_THREAD_VARIABLES, share),
     }
 

@@ -1,0 +1,66 @@
+"""Clusters on this machine talk to this machine alone, and divide its cores."""
+
+from __future__ import annotations
+
+import os
+
+import psutil
+import pytest
+
+from cypose_dask.errors import RunError
+from cypose_dask.run import clusters, connect
+
+
+def listening(process):
+    found = [process, *process.children(recursive=True)]
+    return {
+        connection.laddr.ip
+        for one in found
+        for connection in one.net_connections()
+        if connection.status == psutil.CONN_LISTEN
+    }
+
+
+def test_threads_listen_on_loopback_only():
+    before = listening(psutil.Process())
+    with connect(processes=False):
+        assert listening(psutil.Process()) - before <= {"127.0.0.1"}
+
+
+def test_processes_listen_on_loopback_only(client):
+    for pid in client.run(os.getpid).values():
+        assert listening(psutil.Process(pid)) == {"127.0.0.1"}
+    assert client.scheduler.address.startswith("tcp://127.0.0.1:")
+
+
+def test_workers_divide_the_cores(client):
+    share = max(1, clusters._cores() // 2)
+    assert set(client.run(os.environ.get, "OMP_NUM_THREADS").values()) == {str(share)}
+
+
+def test_a_gpu_gets_one_process_with_threads_for_the_overlap():
+    options = clusters._local_options(None, gpu=True, processes=True)
+    assert (options["n_workers"], options["threads_per_worker"]) == (1, 3)
+
+
+def test_the_environment_names_a_scheduler(client, monkeypatch):
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", client.scheduler.address)
+    with connect() as found:
+        assert found.scheduler.address == client.scheduler.address
+
+
+def test_a_scheduler_file_is_found(client, tmp_path):
+    import json
+
+    path = tmp_path / "scheduler.json"
+    path.write_text(json.dumps({"address": client.scheduler.address}))
+    with connect(scheduler_file=str(path)) as found:
+        assert found.scheduler.address == client.scheduler.address
+
+
+def test_a_wrong_address_is_an_error():
+    with (
+        pytest.raises(RunError, match="No Dask scheduler answers"),
+        connect(scheduler="nonsense://"),
+    ):
+        pass
