@@ -25,9 +25,10 @@ _THREAD_VARIABLES = (
 )
 
 
-# Workers and scheduler remember what they did; by default 1,000 events with the tasks in them,
-# which would make memory grow over the first thousand blocks of a run.
+# Workers and scheduler remember what they did: by default 1,000 events with the tasks in them and a
+# profile of every second, which makes memory grow with the length of a run.
 _SHORT_LOGS = {
+    "distributed.worker.profile.enabled": False,
     "distributed.admin.low-level-log-length": 50,
     "distributed.diagnostics.computations.max-history": 5,
 }
