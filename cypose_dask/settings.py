@@ -253,7 +253,9 @@ def _check_normalize(value: Any, invert: bool) -> None:
         )
     for low, high in zip(value[::2], value[1::2], strict=True):
         if not (_is_number(low) and _is_number(high) and low < high):
-            raise SettingsError(f"normalize has the pair ({low}, {high}); low must be below high.")
+            raise SettingsError(
+                f"normalize has the pair {(low, high)!r}; give two numbers, the lower one first."
+            )
 
 
 def _check_percentiles(value: Any) -> None:

@@ -31,6 +31,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--n-epochs", type=int, default=Recipe.n_epochs)
     parser.add_argument("--learning-rate", type=float, default=Recipe.learning_rate)
+    parser.add_argument("--save-every", type=int, default=Recipe.save_every, help="epochs")
     parser.add_argument("--start", type=Path, help="weights to begin with")
     parser.add_argument("--weights", type=Path, help="bundle these instead of training")
     parser.add_argument("--bundle", type=Path, help="folder of the bundled models")
@@ -44,7 +45,9 @@ def parse() -> argparse.Namespace:
 def train(args: argparse.Namespace) -> Path:
     """Generate frames and train on them."""
     frames, labels = training_set(args.n_frames, first_seed=args.first_seed)
-    recipe = Recipe(n_epochs=args.n_epochs, learning_rate=args.learning_rate)
+    recipe = Recipe(
+        n_epochs=args.n_epochs, learning_rate=args.learning_rate, save_every=args.save_every
+    )
     return train_network(
         frames, labels, folder=args.folder, name=args.name, recipe=recipe, start=args.start
     )

@@ -231,3 +231,14 @@ def test_changed_file_is_refused_by_its_name(movie, tmp_path):
     (tmp_path / "a.nd2").write_bytes((tmp_path / "a.nd2").read_bytes() + b"\0" * 10)
     with pytest.raises(MovieError, match=r"a\.nd2 has changed since it was opened"):
         movie.read_frame(1)
+
+
+def test_a_movie_with_some_channels_reads_no_others(tmp_path):
+    movie = stamped(T=2, C=3)
+    opened = open_movie(write_nd2(tmp_path / "a.nd2", movie[:, 0, 0], "TCYX"))
+    some = opened.with_channels([2, 0])
+    np.testing.assert_array_equal(some.frames.compute(), movie[:, :, :, [2, 0]])
+    assert some.info.sizes["C"] == 2
+    assert some.info.channel_names == ("Ch2", "Ch0")
+    assert some.with_channels([1]).info.channel_names == ("Ch0",)
+    assert opened.info.sizes["C"] == 3

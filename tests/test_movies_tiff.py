@@ -369,3 +369,37 @@ def test_complaints_of_tifffile_are_not_printed(tmp_path, caplog, capfd):
         open_movie(path)
     assert not [r for r in caplog.records if r.name == "tifffile" and r.levelno >= logging.ERROR]
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (["BF", "Chl"] * 3, ("BF", "Chl")),
+        ([f"c:{c} t:{t}" for t in range(3) for c in range(2)], ("0", "1")),
+        (["same"] * 6, ("0", "1")),
+        (["BF", "Chl"], ("0", "1")),
+        (["BF"], ("0", "1")),
+    ],
+)
+def test_slice_labels_of_imagej_name_channels_when_they_agree(tmp_path, labels, names):
+    path = tmp_path / "a.tif"
+    metadata = {"axes": "TCYX", "Labels": labels}
+    tifffile.imwrite(path, np.zeros((3, 2, 9, 9), np.uint16), imagej=True, metadata=metadata)
+    assert open_movie(path).info.channel_names == names
+
+
+@pytest.mark.parametrize("silenced", ["level", "disabled"])
+def test_damage_is_found_although_the_program_silenced_tifffile(tmp_path, silenced):
+    path = write_tiff(tmp_path / "a.tif", stamped(T=6), "imagej", "TYX")
+    damage(path, 0.5)
+    logger = logging.getLogger("tifffile")
+    if silenced == "level":
+        logger.setLevel(logging.CRITICAL + 1)
+    else:
+        logging.disable(logging.CRITICAL)
+    try:
+        with pytest.raises(MovieError):
+            open_movie(path)
+    finally:
+        logger.setLevel(logging.NOTSET)
+        logging.disable(logging.NOTSET)

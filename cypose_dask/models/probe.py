@@ -7,6 +7,7 @@ shapes and numbers are compared first, here.
 
 from __future__ import annotations
 
+import functools
 import math
 import pickle
 import re
@@ -34,8 +35,9 @@ _CELLPOSE_1_DIAMETER = 30.0
 _COUNTER = "num_batches_tracked"
 # torch checks little in files of its older format: damaged ones raise nearly anything.
 _LOAD_ERRORS = (
-    pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, LookupError,
-    TypeError, AttributeError, AssertionError, ArithmeticError, MemoryError, struct.error,
+    pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, OSError, EOFError, ValueError,
+    LookupError, TypeError, AttributeError, AssertionError, ArithmeticError, MemoryError,
+    struct.error,
 )  # fmt: skip
 
 
@@ -75,7 +77,8 @@ def probe_weights(path: Path, *, classes: int = 3) -> Probe:
         raise ModelError(
             f"{path}: the network has {inputs} input channels; Cellpose 2 and 3 have 1 to 3."
         )
-    _check_shapes(path, state, _transformer() if transformer else _unet(inputs, classes))
+    expected = _transformer_shapes() if transformer else _unet_shapes(inputs, classes)
+    _check_shapes(path, state, expected)
     _check_numbers(path, state)
     mean, labels = (_diameter(path, state, key) for key in _DIAMETERS)
     return Probe(inputs, mean, labels, "transformer" if transformer else "default")
@@ -88,8 +91,8 @@ def _load_state(path: Path) -> dict[str, Any]:
         # Its warnings about damaged files would say less than our error.
         with warnings.catch_warnings(action="ignore"):
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror or error}).") from error
+    except (IsADirectoryError, PermissionError, FileNotFoundError) as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror}).") from error
     except _LOAD_ERRORS as error:
         raise ModelError(
             f"{path}: not a file of plain PyTorch weights ({_reason(path, error)}). Expected a "
@@ -162,24 +165,27 @@ def _count(tensor: Any) -> int:
     return int(tensor.shape[0]) if tensor.ndim else 0
 
 
-def _unet(inputs: int, classes: int) -> Any:
+@functools.cache
+def _unet_shapes(inputs: int, classes: int) -> dict[str, tuple[int, ...]]:
     import torch
     from cellpose.resnet_torch import CPnet
 
-    with torch.device("meta"):
-        return CPnet([inputs, 32, 64, 128, 256], classes, sz=3)
+    # Not on the meta device: that imports torch's compiler, which takes a second.
+    with torch.random.fork_rng(devices=[]):
+        return _shapes(CPnet([inputs, 32, 64, 128, 256], classes, sz=3).state_dict())
 
 
-def _transformer() -> Any:
+@functools.cache
+def _transformer_shapes() -> dict[str, tuple[int, ...]]:
     require_transformer_extra()
+    import torch
     from cellpose.segformer import Transformer
 
-    # Not on the meta device: its constructor computes numbers.
-    return Transformer(encoder_weights=None)
+    with torch.random.fork_rng(devices=[]):
+        return _shapes(Transformer(encoder_weights=None).state_dict())
 
 
-def _check_shapes(path: Path, state: dict[str, Any], network: Any) -> None:
-    expected = _shapes(network.state_dict())
+def _check_shapes(path: Path, state: dict[str, Any], expected: dict[str, tuple[int, ...]]) -> None:
     found = _shapes(state)
     wrong = {
         "missing": [key for key in expected if key not in found],
@@ -220,7 +226,8 @@ def _is_usable(key: str, value: Any) -> bool:
         return False
     if key.endswith(_COUNTER):
         return True
-    return bool(value.is_floating_point() and torch.isfinite(value.float()).all())
+    # A sum is as finite as its parts, and needs no copy.
+    return bool(value.is_floating_point() and value.sum(dtype=torch.float32).isfinite())
 
 
 def _diameter(path: Path, state: dict[str, Any], key: str) -> float:

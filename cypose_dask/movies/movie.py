@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -98,6 +99,21 @@ class Movie:
         """
         return LazyFrames(self.source).read(t, p, z)
 
+    def with_channels(self, channels: Sequence[int]) -> Movie:
+        """Return the same movie with some of its channels; others are not read from the file.
+
+        Raises
+        ------
+        IndexError
+            If there is no such channel.
+        """
+        kept = tuple(self.source.channels[c] for c in channels)
+        t, p, z, _, y, x = self.source.shape
+        source = replace(self.source, channels=kept, shape=(t, p, z, len(kept), y, x))
+        names = tuple(self.info.channel_names[c] for c in channels)
+        sizes = {**self.info.sizes, "C": len(kept)}
+        return Movie(replace(self.info, sizes=sizes, channel_names=names), source)
+
     def blocks(
         self, start: int, stop: int, position: int = 0, frames_per_block: int = 1
     ) -> da.Array:
@@ -143,7 +159,7 @@ def _from_lazy(lazy: LazyFrames, chunks: tuple[tuple[int, ...], ...], *, read: b
     from dask.base import tokenize
 
     name = f"{'frames' if read else 'blocks'}-{tokenize(lazy, chunks)}"
-    # meta: without it Dask would call the reader on the client to learn the type.
+    # meta: Dask never has to read, or guess, to learn the type.
     # fancy=False: Dask then hands us slices and integers only.
     return da.from_array(
         lazy,

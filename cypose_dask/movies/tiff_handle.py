@@ -63,11 +63,14 @@ class _Capture(logging.Filter):
 @contextmanager
 def _captured_log() -> Iterator[_Capture]:
     logger = logging.getLogger("tifffile")
-    capture = _Capture()
+    capture, level = _Capture(), logger.level
     logger.addFilter(capture)
+    # A program that silenced tifffile would otherwise silence the signs of damage too.
+    logger.setLevel(logging.WARNING)
     try:
         yield capture
     finally:
+        logger.setLevel(level)
         logger.removeFilter(capture)
 
 

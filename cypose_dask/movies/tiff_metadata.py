@@ -49,7 +49,21 @@ def _from_imagej(file: Any) -> dict[str, Any]:
         "pixel_size_um": square_pixel(x, y),
         "z_step_um": micrometres(metadata.get("spacing"), unit),
         "interval_s": seconds(metadata.get("finterval"), str(metadata.get("tunit", "s"))),
+        "channel_names": _imagej_channels(metadata),
     }
+
+
+def _imagej_channels(metadata: dict[str, Any]) -> tuple[str, ...]:
+    """Return the slice labels where every slice of a channel has the same; else nothing.
+
+    ImageJ has no channel names; slices run through C first, then Z, then T.
+    """
+    labels, channels = metadata.get("Labels", ()), int(metadata.get("channels", 1))
+    of_channel = [set(labels[c::channels]) for c in range(channels)]
+    if len(labels) != metadata.get("images") or any(len(names) != 1 for names in of_channel):
+        return ()
+    names = tuple(str(one.pop()) for one in of_channel)
+    return names if all(names) and len(set(names)) == channels else ()
 
 
 def _pixel_from_resolution(tags: Any, name: str, unit: str) -> float | None:

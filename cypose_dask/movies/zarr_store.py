@@ -98,8 +98,6 @@ class ZarrLayout:
         """Read one frame as (C, Y, X)."""
         image = handle.images[at[1] if self.stacked else 0]
         with files.reading_errors(handle.path, at, *ZARR_ERRORS):
-            if "C" not in self.letters:
-                return self._plane(image.array, at, 0)[np.newaxis]
             return np.stack([self._plane(image.array, at, c) for c in channels])
 
     def _plane(self, array: Any, at: tuple[int, int, int], channel: int) -> npt.NDArray[Any]:

@@ -199,7 +199,7 @@ def _refuse_overwrite(sources: Sequence[Path], names: Sequence[OutputNames]) -> 
         for path in (output.tif, output.zarr, output.run_json):
             if _identity(path) in known:
                 raise SettingsError(
-                    f"The output {path} would overwrite its own input. Give another name with -o."
+                    f"The output {path} would overwrite an input. Give another name with -o."
                 )
         for pattern in patterns:
             if output.tif.absolute().match(str(pattern)) and not _OWN_FILE.search(output.tif.name):

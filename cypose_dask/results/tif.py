@@ -114,8 +114,8 @@ def _write(path: Path, pages: Pages) -> None:
             _check(partial, pages)
     except OSError as error:
         raise ResultError(
-            f"{path}: could not be written ({error.strerror or error}). Nothing was kept of it, and "
-            "the result is unharmed. Make room or choose another place, then export again."
+            f"{path}: could not be written ({error.strerror or error}). Nothing was kept; the zarr "
+            "is whole. Make room or choose another place, then export again."
         ) from error
 
 

@@ -252,7 +252,7 @@ class _Run:
         from distributed import futures_of
 
         first, last = window[0], window[-1]
-        frames = self.plan.movie.blocks(
+        frames = self.plan.network_input.blocks(
             first.start, last.stop, first.position, self.plan.frames_per_block
         )
         records = frames.map_blocks(

@@ -9,7 +9,6 @@ import numpy as np
 from cypose_dask.engine import choose_device, load_networks, segment_frame, settle_numbers
 from cypose_dask.errors import MovieError, SettingsError
 from cypose_dask.models import ModelSpec, resolve_model, resolve_restoration
-from cypose_dask.run.plan import take_channels
 from cypose_dask.settings import Settings
 
 if TYPE_CHECKING:
@@ -98,6 +97,7 @@ def _label_block(
     networks = load_networks(model, choose_device(settings.gpu), restoration)
     resolved = settle_numbers(settings, model)
     labels = np.zeros((*frames.shape[:3], *frames.shape[4:]), np.uint32)
+    chosen = list(settings.channels) if isinstance(settings.channels, tuple) else slice(None)
     for at in np.ndindex(frames.shape[:3]):
-        labels[at] = segment_frame(take_channels(frames[at], settings), networks, resolved)[0]
+        labels[at] = segment_frame(frames[at][chosen], networks, resolved)[0]
     return labels

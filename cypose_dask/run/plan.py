@@ -13,7 +13,7 @@ import numpy as np
 from cypose_dask.engine import choose_device, load_networks, resolve_settings, settle_numbers
 from cypose_dask.errors import MovieError, SettingsError
 from cypose_dask.models import ModelSpec, resolve_model, resolve_restoration
-from cypose_dask.movies import LazyFrames, Movie
+from cypose_dask.movies import Movie
 from cypose_dask.results import Layout
 from cypose_dask.run.channels import resolve_channels
 from cypose_dask.settings import RunOptions, Settings
@@ -76,6 +76,11 @@ class Plan:
     device: str
     frames_per_block: int
     debug: bool
+
+    @property
+    def network_input(self) -> Movie:
+        """The movie with the channels that the network sees, in its order."""
+        return chosen_channels(self.movie, self.settings)
 
     @property
     def start(self) -> int:
@@ -280,7 +285,8 @@ class _Sampler:
 
     def _frames(self) -> Iterator[np.ndarray]:
         """Yield frames spread evenly over time, going round the positions; middle plane."""
-        view, sizes = LazyFrames(self.movie.source), self.movie.info.sizes
+        movie = chosen_channels(self.movie, self.settings)
+        sizes = movie.info.sizes
         last = (self.settings.end_frame or sizes["T"]) - 1
         times = np.linspace(self.settings.start_frame, last, _SAMPLED_FRAMES).round().astype(int)
         places = dict.fromkeys((int(t), i % sizes["P"]) for i, t in enumerate(times))
@@ -292,14 +298,14 @@ class _Sampler:
                 "can be measured on them. Give the diameter and the normalisation as numbers."
             )
         for t, p in good:
-            yield take_channels(view.read(t, p, sizes["Z"] // 2), self.settings)
+            yield movie.read_frame(t, p, sizes["Z"] // 2)
 
 
-def take_channels(frame: np.ndarray, settings: Settings) -> np.ndarray:
-    """Return the chosen channels of a (C, Y, X) frame; all of them for ``"mean"``."""
+def chosen_channels(movie: Movie, settings: Settings) -> Movie:
+    """Return a movie with the chosen channels; all of them for ``"mean"``."""
     if not isinstance(settings.channels, tuple):
-        return frame
-    return frame[[int(channel) for channel in settings.channels]]
+        return movie
+    return movie.with_channels([int(channel) for channel in settings.channels])
 
 
 def _ask(client: Client | None, function: Callable[..., Any], *args: Any) -> Any:

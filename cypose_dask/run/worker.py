@@ -18,7 +18,7 @@ from cypose_dask.models import ModelSpec
 from cypose_dask.movies import LazyFrames
 from cypose_dask.results import Status
 from cypose_dask.results.store import write_block
-from cypose_dask.run.plan import Block, Plan, take_channels
+from cypose_dask.run.plan import Block, Plan
 from cypose_dask.run.record import BlockRecord, FrameRecord
 from cypose_dask.settings import Settings
 
@@ -119,7 +119,7 @@ def _segment_one(
     record = partial(FrameRecord, t=frames.start + t, z=z)
     try:
         begun = time.perf_counter()
-        frame = take_channels(frames.read(t, 0, z), settings)
+        frame = frames.read(t, 0, z)
         seconds = {"read": time.perf_counter() - begun}
         *made, stats = segment_frame(frame, networks, settings)
     except DamagedFrameError as error:
