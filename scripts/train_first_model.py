@@ -35,6 +35,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--start", type=Path, help="weights to begin with")
     parser.add_argument("--weights", type=Path, help="bundle these instead of training")
     parser.add_argument("--bundle", type=Path, help="folder of the bundled models")
+    parser.add_argument("--trained", help="the registry's sentence, where it took several stages")
     parser.add_argument("--card", type=Path, help="Markdown to go with the bundled model")
     args = parser.parse_args()
     if args.bundle and not args.card:
@@ -59,7 +60,8 @@ def bundle(args: argparse.Namespace, weights: Path) -> Path:
         wants=((*TRANSMITTED, *PHASE_RINGS),),
         diameter=Recipe.diameter,
         licence="BSD-3-Clause",
-        trained=(
+        trained=args.trained
+        or (
             f"From scratch on {args.n_frames} synthetic frames (seeds from {args.first_seed}, no "
             f"real image) for {args.n_epochs} epochs by scripts/train_first_model.py."
         ),

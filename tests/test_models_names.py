@@ -119,12 +119,15 @@ def test_verified_tls_is_restored_after_a_failed_download(cache, monkeypatch, er
         seen.append(ssl._create_default_https_context)
         raise error
 
+    def verified():
+        """Stand for Python's own context."""
+
     monkeypatch.setattr(utils, "urlopen", fail)
-    before = ssl._create_default_https_context
+    monkeypatch.setattr(ssl, "_create_default_https_context", verified)
     with pytest.raises(ModelNotFoundError, match="could not be downloaded"):
         resolve_model("cyto3")
     assert seen == [ssl._create_unverified_context]
-    assert ssl._create_default_https_context is before
+    assert ssl._create_default_https_context is verified
 
 
 def test_a_download_lands_in_cellposes_folder_and_is_probed(cache, tmp_path, monkeypatch):
@@ -175,7 +178,7 @@ def test_upsampling_is_refused_before_any_download(cache, name):
         resolve_restoration(name)
 
 
-def test_cellpose_upsamples_by_a_word_in_the_path_which_is_refused(tmp_path):
+def test_the_word_in_a_path_that_makes_cellpose_enlarge_frames_is_refused(tmp_path):
     path = write_weights(tmp_path / "upsample_tests" / "mine", inputs=1, outputs=1)
     link = tmp_path / "link"
     link.symlink_to(path)

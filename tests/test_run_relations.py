@@ -178,3 +178,38 @@ def test_in_flight_blocks_are_bounded(movie, client, tmp_path):
         segment(movie, tmp_path / "m.zarr", client=client, options=options)
     patch.undo()
     assert 0 < most <= 2
+
+
+@pytest.fixture(scope="module")
+def demo_movie(tmp_path_factory):
+    """The movie of ``scripts/demo.sh``, as ND2 and as ImageJ TIF."""
+    import subprocess
+    import sys
+
+    from conftest import ROOT
+
+    folder = tmp_path_factory.mktemp("demo")
+    script = ROOT / "scripts" / "make_demo_movie.py"
+    subprocess.run([sys.executable, script, folder], check=True, capture_output=True)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"diameter": 14.0, "flow_threshold": 0.4}, {"niter": 60.0}],
+    ids=["defaults", "diameter and threshold", "niter"],
+)
+def test_demo_movie_labels_equal_eval(options, demo_movie, client, model_path, tmp_path):
+    from cellpose.models import CellposeModel
+
+    model = CellposeModel(pretrained_model=model_path)
+    nd2, tif = (open_movie(demo_movie / f"movie.{kind}") for kind in ("nd2", "tif"))
+    settings = Settings(start_frame=6, **options)
+    masks = [
+        model.eval(nd2.read_frame(t)[0], channels=[0, 0], **{"flow_threshold": 0.75, **options})[0]
+        for t in (6, 7)
+    ]
+    assert np.max(masks) > 10
+    for name, movie in (("nd2", nd2), ("tif", tif)):
+        result = segment(movie, tmp_path / f"{name}.zarr", settings, client=client)
+        np.testing.assert_array_equal(labels_of(result), masks)

@@ -65,6 +65,12 @@ def speck(shape: tuple[int, ...], size_px: float, *, rng: np.random.Generator) -
     return np.exp(-((u * stretch) ** 2 + (v / stretch) ** 2) / (2 * size_px**2)).astype(np.float32)
 
 
+def contrast(image: Plane) -> float:
+    """Span of an image's intensities, also where cells cover less than a hundredth of it."""
+    bulk, whole = (float(np.ptp(np.percentile(image, [q, 100 - q]))) for q in (1, 0.05))
+    return max(bulk, 0.4 * whole)
+
+
 def thickness(stage: Stage, *, roundness: float) -> Plane:
     """Thickness of the cells (Y, X), 0 to 1: a slab at roundness 0, a cylinder at 1."""
     across = np.clip(stage.geometry.across, 0, 1)
@@ -158,8 +164,7 @@ def expose(image: Plane, *, blur_px: float, rng: np.random.Generator) -> NDArray
     """
     image = gaussian_filter(image, blur_px)
     image = image * (1 + rng.uniform(0, 0.12) * _gradient(image.shape, rng=rng))
-    contrast = float(np.ptp(np.percentile(image, [1, 99])))
-    noise = contrast * np.exp(rng.uniform(np.log(0.004), np.log(0.12)))
+    noise = contrast(image) * np.exp(rng.uniform(np.log(0.004), np.log(0.12)))
     shot = np.sqrt(np.maximum(image, 0) / (image.mean() + 1e-6))
     grain = rng.standard_normal(image.shape).astype(np.float32)
     if rng.random() < 0.25:  # a resampled or compressed image has correlated noise

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["colony", "lawn", "scatter", "chains", "threads", "sparse"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-KIND_ODDS = (0.38, 0.20, 0.17, 0.13, 0.05, 0.07)
+KIND_ODDS = (0.37, 0.19, 0.16, 0.13, 0.05, 0.10)
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def _scatter(shape: tuple[int, int], habit: Habit, rng: np.random.Generator) -> 
 def _sparse(shape: tuple[int, int], habit: Habit, rng: np.random.Generator) -> Cells:
     """Place a few cells in a wide empty frame, where normalisation brings out the noise."""
     n = int(rng.integers(1, 5))
-    return _grown(shape, habit, rng, n_founders=n, cover=rng.uniform(0.005, 0.06), margin=0)
+    return _grown(shape, habit, rng, n_founders=n, cover=rng.uniform(0.003, 0.05), margin=0)
 
 
 def _threads(shape: tuple[int, int], habit: Habit, rng: np.random.Generator) -> Cells:

@@ -139,7 +139,7 @@ def _add_dirt(
 ) -> NDArray[np.float32]:
     """Specks, dust rings and far cells (Y, X), mostly beside the labelled cells."""
     free = gaussian_filter((labels == 0).astype(np.float32), 0.3 * width) ** 2
-    depth = float(np.ptp(np.percentile(image, [1, 99])))
+    depth = optics.contrast(image)
     dirt = _mottle(image.shape, width, rng) * depth
     for _ in range(rng.poisson(2.5)):
         size = width * np.exp(rng.uniform(np.log(0.1), np.log(0.4)))
