@@ -58,8 +58,7 @@ def main(args: Sequence[str] | None = None) -> int:
     given = parse(args)
     from cypose_dask.cli.options import quiet_libraries
     from cypose_dask.cli.report import Reporter, summarise
-    from cypose_dask.run import connect, find_movies, segment_files
-    from cypose_dask.run.directory import Job, Watcher
+    from cypose_dask.run import Job, Watcher, connect, find_movies, segment_files
     from cypose_dask.settings import DEFAULT_RESTORATION, RunOptions, Settings
 
     quiet_libraries()

@@ -157,8 +157,8 @@ def test_a_folder_is_segmented_and_one_bad_file_stops_nothing(
     assert code == 1
     assert "broken.tif" in err
     assert "3 of 4 movies are whole" in text
-    tifs = sorted(path.name for path in out.glob("*.tif"))
-    assert tifs == ["a.nd2_cp_masks.tif", "a.tif_cp_masks.tif", "b c#_cp_masks.tif"]
+    tifs = sorted(str(path.relative_to(out)) for path in out.rglob("*.tif"))
+    assert tifs == ["a.nd2_cp_masks.tif", "a.tif_cp_masks.tif", "deep/b c#_cp_masks.tif"]
     for name in tifs:
         np.testing.assert_array_equal(tifffile.imread(out / name), expected_labels[0])
 

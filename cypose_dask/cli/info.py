@@ -20,7 +20,7 @@ def command(sources: tuple[str, ...], model: str, **given: Any) -> int:
     quiet_libraries()
     from cypose_dask.run import find_movies
 
-    failed = [source for source in find_movies(sources) if not _show(source, model, given)]
+    failed = [source for source in find_movies(sources) if not _show(source.path, model, given)]
     return 1 if failed else 0
 
 

@@ -102,7 +102,7 @@ def command(sources: tuple[str, ...], output: Path | None, recursive: bool, **gi
 
 def make_job(given: dict[str, Any], reporter: Any) -> Any:
     """Build the job of a command line; `given` holds its options by name."""
-    from cypose_dask.run.directory import Job, Watcher
+    from cypose_dask.run import Job, Watcher
     from cypose_dask.settings import RunOptions, Settings
 
     watcher = Watcher(plan=reporter.plan, block=reporter.block, outcome=reporter.outcome)

@@ -56,7 +56,12 @@ def journal_of(store: Path) -> Path:
     return store.with_name(f"{store.name.removesuffix('.zarr')}.journal.jsonl")
 
 
-def output_names(inputs: Sequence[str | Path], output: str | Path | None) -> list[OutputNames]:
+def output_names(
+    inputs: Sequence[str | Path],
+    output: str | Path | None,
+    *,
+    subfolders: Sequence[Path] | None = None,
+) -> list[OutputNames]:
     """Name the outputs of every input, all different, before any work.
 
     Parameters
@@ -65,6 +70,8 @@ def output_names(inputs: Sequence[str | Path], output: str | Path | None) -> lis
         Movie files, zarr folders or patterns of a sequence.
     output : str, Path or None
         A ``.tif`` for a single input, a folder, or None for beside the input.
+    subfolders : sequence of Path or None
+        Folder of each input below the one that was searched; the output folder repeats it.
 
     Raises
     ------
@@ -76,7 +83,8 @@ def output_names(inputs: Sequence[str | Path], output: str | Path | None) -> lis
     if output is not None and _names_tif(Path(output)):
         names = [_named_file(sources, Path(output))]
     else:
-        folders = [_folder(source, output) for source in sources]
+        below = subfolders if subfolders and output is not None else [Path()] * len(sources)
+        folders = [_folder(s, output) / sub for s, sub in zip(sources, below, strict=True)]
         stems = _distinct_stems(sources, folders)
         names = [_in_folder(f, s) for f, s in zip(folders, stems, strict=True)]
     _refuse_overwrite(sources, names)

@@ -2,15 +2,25 @@
 
 from cypose_dask.run.clusters import connect
 from cypose_dask.run.convert import convert_files, convert_movie
-from cypose_dask.run.directory import MovieOutcome, find_movies, segment_files
+from cypose_dask.run.directory import (
+    Job,
+    MovieOutcome,
+    Source,
+    Watcher,
+    find_movies,
+    segment_files,
+)
 from cypose_dask.run.execute import Progress, segment
 from cypose_dask.run.lazy import segment_lazy
 from cypose_dask.run.plan import Plan, make_plan
 
 __all__ = [
+    "Job",
     "MovieOutcome",
     "Plan",
     "Progress",
+    "Source",
+    "Watcher",
     "connect",
     "convert_files",
     "convert_movie",

@@ -11,10 +11,10 @@ import numpy as np
 
 from cypose_dask.errors import CyposeError, MovieError, ResultError
 from cypose_dask.movies import LazyFrames, Movie, open_movie
-from cypose_dask.results import output_names
 from cypose_dask.results.atomic import whole_folder
 from cypose_dask.results.image import create_image, write_frames
 from cypose_dask.run.clusters import active_client, connect
+from cypose_dask.run.directory import Source, names_of
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -73,7 +73,7 @@ def convert_movie(
 
 
 def convert_files(
-    sources: Sequence[str | Path],
+    sources: Sequence[Source],
     folder: str | Path,
     *,
     client: Client | None = None,
@@ -86,14 +86,14 @@ def convert_files(
     list of (str, Path, str or None)
         Source, copy, and what went wrong with it.
     """
-    targets = [names.zarr.with_suffix(".ome.zarr") for names in output_names(sources, folder)]
+    targets = [names.zarr.with_suffix(".ome.zarr") for names in names_of(sources, folder)]
     outcomes: list[tuple[str, Path, str | None]] = []
     for source, target in zip(sources, targets, strict=True):
         try:
-            convert_movie(open_movie(source, **(open_options or {})), target, client=client)
-            outcomes.append((str(source), target, None))
+            convert_movie(open_movie(source.path, **(open_options or {})), target, client=client)
+            outcomes.append((source.path, target, None))
         except CyposeError as error:
-            outcomes.append((str(source), target, str(error)))
+            outcomes.append((source.path, target, str(error)))
     return outcomes
 
 

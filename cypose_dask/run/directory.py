@@ -32,7 +32,7 @@ from cypose_dask.settings import RunOptions, Settings
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["MovieOutcome", "find_movies", "segment_files"]
+__all__ = ["Job", "MovieOutcome", "Source", "Watcher", "find_movies", "names_of", "segment_files"]
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,15 @@ class Job:
     debug_base: Callable[[OutputNames], Path] = lambda names: names.tif
 
 
-def find_movies(sources: Iterable[str | Path], *, recursive: bool = False) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One movie to segment, and its folder below the one that was searched for movies."""
+
+    path: str
+    below: Path = Path()
+
+
+def find_movies(sources: Iterable[str | Path], *, recursive: bool = False) -> list[Source]:
     """Expand folders into the movies in them; files and patterns are kept as they are.
 
     Parameters
@@ -106,7 +114,7 @@ def find_movies(sources: Iterable[str | Path], *, recursive: bool = False) -> li
 
     Returns
     -------
-    list of str
+    list of Source
         In natural order, without this package's own outputs, each file once.
 
     Raises
@@ -114,15 +122,16 @@ def find_movies(sources: Iterable[str | Path], *, recursive: bool = False) -> li
     MovieNotFoundError
         If a path does not exist, or a folder holds no movie.
     """
-    found: dict[str, None] = {}
-    for source in sources:
-        for path in _expand(Path(source), recursive):
-            found.setdefault(str(path))
-    return list(found)
+    found: dict[Path, Source] = {}
+    for given in map(Path, sources):
+        for path in _expand(given, recursive):
+            below = path.parent.relative_to(given) if path != given else Path()
+            found.setdefault(path.resolve(), Source(str(path), below))
+    return list(found.values())
 
 
 def segment_files(
-    sources: Sequence[str | Path],
+    sources: Sequence[Source],
     output: str | Path | None = None,
     *,
     client: Client | None = None,
@@ -132,7 +141,7 @@ def segment_files(
 
     Parameters
     ----------
-    sources : sequence of str or Path
+    sources : sequence of Source
         From `find_movies`.
     output : str, Path or None
         A ``.tif`` for one movie, a folder for several, None for beside each input.
@@ -155,11 +164,17 @@ def segment_files(
     job = job or Job()
     resolve_model(job.settings.model)  # a mistyped name is one error, not one a movie
     outcomes = []
-    for source, names in zip(sources, output_names(sources, output), strict=True):
-        outcome = _segment_one(str(source), names, (client, job))
+    for source, names in zip(sources, names_of(sources, output), strict=True):
+        outcome = _segment_one(source.path, names, (client, job))
         outcomes.append(outcome)
         job.watcher.outcome(outcome)
     return outcomes
+
+
+def names_of(sources: Sequence[Source], output: str | Path | None) -> list[OutputNames]:
+    """Name every movie's outputs; a folder of outputs repeats the folders of the inputs."""
+    paths, below = [s.path for s in sources], [s.below for s in sources]
+    return output_names(paths, output, subfolders=below)
 
 
 def _segment_one(source: str, names: OutputNames, how: tuple[Client | None, Job]) -> MovieOutcome:
