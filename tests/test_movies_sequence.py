@@ -242,7 +242,8 @@ def test_outputs_beside_the_images_are_left_out(tmp_path):
 def test_brackets_in_a_name_that_exists_are_no_pattern(tmp_path):
     tifffile.imwrite(tmp_path / "img[1].tif", stamped(T=2)[:, 0, 0, 0], photometric="minisblack",
                      metadata={"axes": "TYX"})  # fmt: skip
-    assert open_movie(tmp_path / "img[1].tif").info.sizes["T"] == 2
+    info = open_movie(tmp_path / "img[1].tif").info
+    assert (info.format, info.sizes["T"]) == ("tiff", 2)
 
 
 # ---- identity ------------------------------------------------------------------------------
