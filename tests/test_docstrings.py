@@ -26,7 +26,7 @@ def examples():
         yield from (test for test in found if test.examples)
 
 
-@pytest.mark.parametrize("example", examples(), ids=lambda test: test.name)
+@pytest.mark.parametrize("example", list(examples()), ids=lambda test: test.name)
 def test_example_runs(example, movie, nd2_path, tmp_path):
     example.globs.update(movie=movie, path=nd2_path, tmp_path=tmp_path)
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE

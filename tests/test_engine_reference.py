@@ -120,7 +120,7 @@ def test_dtype_of_the_frame_does_not_matter_to_eval_equality(
 @pytest.mark.parametrize("name", ["Sample000033.png", "Sample000193.png"])
 @pytest.mark.parametrize(
     "settings",
-    [Settings(diameter=16), Settings(diameter=13, niter=120, flow_threshold=0.4)],
+    [Settings(diameter=16), Settings(diameter=20, niter=120, flow_threshold=0.4)],
     ids=["defaults", "varied"],
 )
 def test_real_phase_images_equal_eval(
@@ -129,7 +129,7 @@ def test_real_phase_images_equal_eval(
     from cypose_dask.movies import open_movie
 
     movie = open_movie(shared_data / "omnipose_phase" / name, rgb="mean")
-    frame = movie.read_frame(0)[:, :224, :224]
+    frame = movie.read_frame(0)[:, -200:, -200:]
     ours = segment_frames(frame[None], settings=settings)
     masks, *_ = cellpose_model.eval(
         frame[0],
@@ -138,7 +138,7 @@ def test_real_phase_images_equal_eval(
         niter=settings.niter,
         flow_threshold=settings.flow_threshold,
     )
-    assert masks.max() > 5
+    assert masks.max() > 10
     np.testing.assert_array_equal(ours.labels[0], masks)
 
 

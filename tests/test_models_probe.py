@@ -86,7 +86,7 @@ def refused_states():
     one, bias = torch.ones(1), "output.2.bias"
     return {
         "DataParallel": ({f"module.{k}": v for k, v in network_state().items()}, "net.module"),
-        "Cellpose 4": (changed("W2", one), "Cellpose 4"),
+        "Cellpose 4": (changed("W2", one), "weights of Cellpose 4"),
         "empty": ({}, "no Cellpose network"),
         "other network": ({"fc.weight": one}, "no Cellpose network"),
         "missing layer": (without(LAYER), rf"missing: {re.escape(LAYER)}\)"),
@@ -165,6 +165,7 @@ def damaged_files(tmp_path):
         "truncated old": (tmp_path / "old").read_bytes()[:30_000],
         "text": b"hello world\n" * 50,
         "one byte": b"\x80",
+        "newer pickle": pickle.dumps(Touch(tmp_path / "ran"), protocol=4),
         "empty": b"",
         "another archive": (tmp_path / "zip").read_bytes(),
         "numpy": (tmp_path / "array.npy").read_bytes(),

@@ -246,6 +246,7 @@ def test_labels_are_valid_ome_ngff(tmp_path, scaled):
     for p in range(2):
         group = zarr.open_group(result.path, mode="r")[f"{p}/labels"]
         assert Labels.from_zarr(group).ome_attributes.labels == ["cells"]
+        assert "image-label" in group["cells"].attrs["ome"]
         image = ImageLabel.from_zarr(group["cells"]).ome_attributes.multiscales[0]
         assert [axis.name for axis in image.axes] == ["t", "z", "y", "x"]
         scale = image.datasets[0].coordinateTransformations[0].scale
