@@ -31,17 +31,13 @@ def parse(args: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--denoise", action=boolean, default=False, help="run denoise_cyto3 first")
     parser.add_argument("--niter", type=float, help="steps of the flow dynamics")
-    parser.add_argument("--size", type=float, help="cell diameter in px; default: the model's own")
+    parser.add_argument(
+        "--size", type=float, help="cell diameter in px, 0 estimates; default: the model's own"
+    )
     parser.add_argument(
         "--flow_threshold", "-flow_threshold", type=float, default=0.75, help="default 0.75"
     )
     return parser.parse_args(args)
-
-
-def tif_name(output_file: str) -> Path:
-    """Return the TIF to write: a name without .tif gets it."""
-    is_tif = Path(output_file).suffix.lower() in (".tif", ".tiff")
-    return Path(output_file if is_tif else f"{output_file}.tif")
 
 
 def channels_of(model: str) -> tuple[int, ...] | None:
@@ -58,6 +54,7 @@ def main(args: Sequence[str] | None = None) -> int:
     given = parse(args)
     from cypose_dask.cli.options import quiet_libraries
     from cypose_dask.cli.report import Reporter, summarise
+    from cypose_dask.results import tif_name
     from cypose_dask.run import Job, Watcher, connect, find_movies, segment_files
     from cypose_dask.settings import DEFAULT_RESTORATION, RunOptions, Settings
 
@@ -67,7 +64,7 @@ def main(args: Sequence[str] | None = None) -> int:
         settings=Settings(
             model=given.model,
             channels=channels_of(given.model),
-            diameter=given.size or "model",
+            diameter="model" if given.size is None else given.size or "estimate",
             niter=given.niter,
             flow_threshold=given.flow_threshold,
             denoise=DEFAULT_RESTORATION if given.denoise else None,

@@ -203,7 +203,7 @@ def test_holes_are_refused_or_marked(synthetic, segment, cli, tmp_path):
     assert "--allow-damaged" in err
     code, _, err = segment(path, "--allow-damaged")
     assert code == 1
-    assert "t=1 position=0 z=0: damaged" in err
+    assert "t=1 position=0 z=0: damaged: " in err
     assert "blank pages" in err
     labels = tifffile.imread(tmp_path / "holed_cp_masks.tif")
     assert not labels[1].any()
@@ -234,6 +234,25 @@ def test_mistakes_have_codes_and_words(args, code, words, nd2_path, segment, tmp
     assert found == code
     assert words in err
     assert not list(tmp_path.glob("out/*.tif"))
+
+
+def test_why_frames_failed_is_said_and_kept(segment, synthetic, tmp_path):
+    frames = synthetic.frames[:3, 0].astype(np.float32)
+    frames[1, 5, 5] = np.nan
+    tifffile.imwrite(tmp_path / "m.tif", frames, imagej=True, metadata={"axes": "TYX"})
+    code, _, err = segment(tmp_path / "m.tif")
+    assert code == 1
+    assert "t=1 position=0 z=0: damaged: 1 of 4096 pixels are NaN or infinite" in err
+    assert "--allow-damaged accepts damaged frames" in err
+    (missing,) = json.loads((tmp_path / "m_run.json").read_text())["frames_not_done"]
+    assert (missing["t"], missing["status"]) == (1, "damaged")
+    assert "NaN" in missing["reason"]
+
+
+def test_a_missing_scheduler_file_is_an_error_at_once(nd2_path, cli):
+    code, _, err = cli("segment", nd2_path, "--scheduler-file", "nowhere.json")
+    assert code == 4
+    assert "There is no scheduler file nowhere.json" in err
 
 
 def test_gpu_that_is_not_there_is_an_error(nd2_path, segment, tmp_path):

@@ -55,6 +55,24 @@ def test_a_frame_of_one_intensity_has_no_cells_and_is_flagged(value):
     assert done.stats[0].saturated == (value == 65535)
 
 
+def test_a_frame_is_blank_only_when_all_its_channels_are(synthetic):
+    frame = synthetic.frames[-1:].copy()
+    frame[:, 0] = 500
+    assert not segment_frames(frame).stats[0].blank
+    frame[:, 1] = 7
+    assert segment_frames(frame).stats[0].blank
+
+
+def test_boolean_frames_are_segmented(synthetic):
+    frame = synthetic.frames[-1:, :1]
+    assert segment_frames(frame < np.median(frame)).labels.shape == (1, 64, 64)
+
+
+def test_complex_frames_are_refused():
+    with pytest.raises(MovieError, match="complex64"):
+        segment_frames(np.zeros((1, 1, 20, 20), np.complex64))
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_pixel_that_is_not_finite_is_refused(bad, synthetic):
     frame = synthetic.frames[:1, :1].astype(np.float32)

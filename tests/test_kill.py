@@ -31,6 +31,24 @@ def run_until(lines, arguments, journal):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_an_interrupted_run_says_how_to_go_on(name, nd2_path, tmp_path):
+    tif, journal = tmp_path / "m.tif", tmp_path / "m.journal.jsonl"
+    arguments = [str(nd2_path), "-o", str(tif), "--frames-per-block", "1", "--workers", "1"]
+    process = subprocess.Popen(
+        [*COMMAND, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and not journal.exists():
+        time.sleep(0.02)
+    process.send_signal(getattr(signal, name))
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 4
+    assert "Run the same command again to continue" in err
+    assert not tif.exists()
+
+
+@pytest.mark.slow
 def test_a_killed_group_continues_to_the_same_tif(nd2_path, expected_labels, tmp_path):
     tif, journal = tmp_path / "m.tif", tmp_path / "m.journal.jsonl"
     arguments = [str(nd2_path), "-o", str(tif), "--frames-per-block", "1", "--workers", "1"]

@@ -42,6 +42,7 @@ def test_swapping_truth_and_prediction_swaps_misses_and_inventions_only():
     more[12:18, 12:18] = 2
     one, two = average_precision([truth], [more]), average_precision([more], [truth])
     np.testing.assert_array_equal(one.ap, two.ap)
+    np.testing.assert_array_equal(one.fp, [[1, 1, 1]])
     np.testing.assert_array_equal(one.fp, two.fn)
     np.testing.assert_array_equal(one.fn, two.fp)
 
@@ -140,7 +141,7 @@ def test_training_lowers_the_loss_and_leaves_a_file_that_cellpose_loads(tmp_path
     losses = [
         float(m.split("train_loss=")[1].split(",")[0]) for m in caplog.messages if "train_loss" in m
     ]
-    assert losses[-1] < 0.9 * losses[0]
+    assert losses[-1] < 0.82 * losses[0]  # 0.73; crops differ, so a rate of 0 gives 0.90
     assert (path.parent / "small_epoch_0010").exists()
     assert CellposeModel(gpu=False, pretrained_model=str(path)).diam_mean == pytest.approx(18)
 

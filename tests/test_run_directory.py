@@ -45,6 +45,11 @@ def test_a_loop_of_links_ends(lab):
     assert len(paths) == len(set(paths)) == 4
 
 
+def test_a_link_to_a_folder_above_is_not_followed(lab):
+    (lab / "day1" / "out").symlink_to(lab)
+    assert found([lab / "day1"], recursive=True) == [lab / "day1" / "pos1.nd2"]
+
+
 def test_the_output_folder_repeats_the_folders_of_the_inputs(lab):
     names = names_of(find_movies([lab], recursive=True), "out")
     tifs = {str(one.tif) for one in names}

@@ -8,7 +8,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
-from cypose_dask.errors import IncompleteResultError, ModelError, RunError
+from cypose_dask.errors import IncompleteResultError, ModelError, ResultError, RunError
 from cypose_dask.movies import open_movie
 from cypose_dask.results import Status, export_tif
 from cypose_dask.results.naming import journal_of
@@ -54,6 +54,35 @@ def test_a_torn_last_line_costs_only_itself(kept, tmp_path):
     assert list(journal.read()) == [record(0)]
     journal.append(record(2))
     assert list(journal.read()) == [record(0), record(2)]
+
+
+def test_bytes_that_are_no_text_cost_only_their_line(tmp_path):
+    journal = Journal(tmp_path / "x.journal.jsonl")
+    journal.append(record(0))
+    with journal.path.open("ab") as file:
+        file.write(b"\xff\xfe\x00rubbish\n[1, 2]\n")
+    journal.append(record(1))
+    assert list(journal.read()) == [record(0), record(1)]
+
+
+@pytest.mark.parametrize("block", [Block(7, 0, 1), Block(0, -1, 0), Block(0, 5, 6)])
+def test_a_record_of_another_movie_is_refused(block, movie):
+    frame = FrameRecord(t=block.start, z=0, status=Status.DONE)
+    stray = BlockRecord(block=block, frames=(frame,), checksum="")
+    with pytest.raises(ResultError, match="belongs to another result"):
+        Tally(make_plan(movie), [stray])
+
+
+def test_a_shard_that_was_lost_is_computed_again(movie, client, expected_labels, tmp_path):
+    import shutil
+
+    path = tmp_path / "m.zarr"
+    segment(movie, path, client=client, options=RunOptions(frames_per_block=1))
+    shutil.rmtree(path / "0" / "labels" / "cells" / "0" / "c" / "2")
+    seen = []
+    result = segment(movie, path, client=client, progress=lambda r, *_: seen.append(r.block))
+    assert seen == [Block(0, 2, 3)]
+    np.testing.assert_array_equal(np.asarray(result.labels()[:, 0]), expected_labels)
 
 
 @pytest.fixture

@@ -139,6 +139,56 @@ def test_other_weights_on_a_result_are_refused(movie, client, tmp_path):
         segment(movie, tmp_path / "m.zarr", settings, client=client)
 
 
+def test_another_position_channel_or_axes_of_the_same_file_is_refused(synthetic, client, tmp_path):
+    import tifffile
+
+    path = tmp_path / "grid.nd2"
+    write_nd2(path, synthetic.frames[[[0, 4]]], axes="TPCYX", channels=["BF", "Chl"])
+    segment(open_movie(path, position=0), tmp_path / "p.zarr", client=client)
+    with pytest.raises(ResultMismatchError, match="position of the file: 0 before, 1 now"):
+        segment(open_movie(path, position=1), tmp_path / "p.zarr", client=client)
+    segment(open_movie(path, position=0, channels=[0]), tmp_path / "c.zarr", client=client)
+    with pytest.raises(ResultMismatchError, match="channels of the file"):
+        segment(open_movie(path, position=0, channels=[1]), tmp_path / "c.zarr", client=client)
+    tif = tmp_path / "square.tif"
+    tifffile.imwrite(tif, synthetic.frames[:4, 0].reshape(2, 2, 64, 64), photometric="minisblack")
+    segment(open_movie(tif, axes="TZYX"), tmp_path / "a.zarr", client=client)
+    with pytest.raises(ResultMismatchError, match="axes of the file: TZYX before, ZTYX now"):
+        segment(open_movie(tif, axes="ZTYX"), tmp_path / "a.zarr", client=client)
+
+
+def test_a_renamed_movie_is_the_same_movie(nd2_path, client, tmp_path):
+    for name in ("a.nd2", "b.nd2"):
+        shutil.copy2(nd2_path, tmp_path / name)
+    seen = []
+    settings = Settings(end_frame=1)
+    segment(open_movie(tmp_path / "a.nd2"), tmp_path / "m.zarr", settings, client=client)
+    segment(
+        open_movie(tmp_path / "b.nd2"), tmp_path / "m.zarr", settings, client=client,
+        progress=lambda *a: seen.append(a),
+    )  # fmt: skip
+    assert seen == []
+
+
+def test_restart_costs_nothing_when_the_new_plan_cannot_be_made(movie, client, tmp_path):
+    path = tmp_path / "m.zarr"
+    segment(movie, path, Settings(end_frame=1), client=client)
+    with pytest.raises(SettingsError):
+        segment(
+            movie, path, Settings(channels=("GFP",)), client=client,
+            options=RunOptions(restart=True),
+        )  # fmt: skip
+    seen = []
+    again = Settings(end_frame=1)
+    segment(movie, path, again, client=client, progress=lambda *a: seen.append(a))
+    assert seen == []
+
+
+def test_a_path_is_no_movie(client, tmp_path):
+    with pytest.raises(SettingsError, match="open it first with open_movie"):
+        segment("movie.nd2", tmp_path / "m.zarr", client=client)
+
+
 def test_a_touched_movie_only_warns(nd2_path, client, tmp_path, caplog):
     copy = tmp_path / "copy.nd2"
     shutil.copy(nd2_path, copy)

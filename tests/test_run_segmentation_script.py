@@ -88,7 +88,7 @@ def test_a_mistyped_model_is_an_error(script, nd2_path, tmp_path):
 def test_denoise_without_its_weights_names_file_and_folder(script, nd2_path, tmp_path, monkeypatch):
     monkeypatch.setenv("CELLPOSE_LOCAL_MODELS_PATH", str(tmp_path))
     done = script("--input_file", nd2_path, "--output_file", tmp_path / "a.tif", "--denoise")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "'denoise_cyto3'" in done.stderr
     assert str(tmp_path) in done.stderr
 
@@ -97,8 +97,7 @@ def test_denoise_without_its_weights_names_file_and_folder(script, nd2_path, tmp
     ("given", "tif"),
     [("mask", "mask.tif"), ("m.tif", "m.tif"), ("m.TIFF", "m.TIFF"), ("m.v2", "m.v2.tif")],
 )
-def test_a_name_without_suffix_gets_tif(given, tif, monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    from run_segmentation import tif_name
+def test_a_name_without_suffix_gets_tif(given, tif):
+    from cypose_dask.results import tif_name
 
     assert str(tif_name(given)) == tif

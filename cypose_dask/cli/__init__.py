@@ -7,6 +7,7 @@ the cluster was lost (run the same command again to continue).
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -66,6 +67,8 @@ def run_and_exit(command: Callable[[], Any]) -> NoReturn:
     """Run a command and exit; errors of the package become one line and an exit code."""
     from cypose_dask.errors import CyposeError
 
+    # Batch systems send SIGTERM before they kill; it ends a run as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = command()
     except click.ClickException as error:

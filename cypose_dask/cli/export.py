@@ -16,10 +16,10 @@ __all__ = ["command"]
 @click.option("--allow-incomplete", is_flag=True, help="Leave frames without labels blank.")
 def command(result: Path, output: Path | None, debug: bool, allow_incomplete: bool) -> int:
     """Write the labelled TIFs of a result (a .zarr folder) again."""
-    from cypose_dask.results import export_debug_tifs, export_tif, open_result
+    from cypose_dask.results import export_debug_tifs, export_tif, open_result, tif_name
 
     opened = open_result(result)
-    target = output or result.with_name(f"{result.stem}_cp_masks.tif")
+    target = tif_name(output) if output else result.with_name(f"{result.stem}_cp_masks.tif")
     written = export_tif(opened, target, allow_incomplete=allow_incomplete)
     if debug:
         written += export_debug_tifs(opened, target, allow_incomplete=allow_incomplete)

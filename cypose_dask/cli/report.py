@@ -84,13 +84,18 @@ def _echo_not_done(outcome: MovieOutcome) -> None:
     if not outcome.not_done:
         return
     click.echo(f"warning   {len(outcome.not_done)} frames have no labels:", err=True)
-    for t, p, z, status in outcome.not_done[:_LISTED_FRAMES]:
-        click.echo(f"          t={t} position={p} z={z}: {status.name.lower()}", err=True)
+    for frame in outcome.not_done[:_LISTED_FRAMES]:
+        where = f"t={frame.t} position={frame.position} z={frame.z}"
+        click.echo(f"          {where}: {frame.status.name.lower()}: {frame.reason}", err=True)
+    if len(outcome.not_done) > _LISTED_FRAMES:
+        click.echo(f"          ... all of them are in {outcome.names.run_json}", err=True)
+    click.echo(f"          {_what_to_do(outcome)}", err=True)
+
+
+def _what_to_do(outcome: MovieOutcome) -> str:
     if outcome.tifs:
-        click.echo("          these are blank pages in the TIF", err=True)
-    else:
-        click.echo(
-            "          no TIF was written. Run again to try them once more, or `cypose-dask export "
-            f"{outcome.names.zarr} --allow-incomplete` to leave them blank.",
-            err=True,
-        )
+        return "these are blank pages in the TIF"
+    blank = f"`cypose-dask export {outcome.names.zarr} --allow-incomplete` leaves them blank."
+    if any(frame.status.name == "FAILED" for frame in outcome.not_done):
+        return f"no TIF was written. The same command tries failed frames again; {blank}"
+    return f"no TIF was written. --allow-damaged accepts damaged frames as blank pages; {blank}"

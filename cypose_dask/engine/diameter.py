@@ -83,7 +83,7 @@ def estimate_diameter(
 def _measure(frame: np.ndarray, network: Network, how: tuple[Settings, Any]) -> float:
     settings, size_model = how
     frame = select_channels(frame, settings.channels == "mean")
-    if np.ptp(frame[0]) == 0:
+    if frame[0].min() == frame[0].max():
         return float("nan")
     image = network_input(frame, network.spec.network_inputs, settings)
     if size_model:

@@ -14,7 +14,12 @@ import numpy as np
 from cypose_dask.engine.device import choose_device
 from cypose_dask.engine.diameter import estimate_diameter
 from cypose_dask.engine.network import Networks, load_networks
-from cypose_dask.engine.normalize import intensity_range, network_input, select_channels
+from cypose_dask.engine.normalize import (
+    check_finite,
+    intensity_range,
+    network_input,
+    select_channels,
+)
 from cypose_dask.engine.reference import follow_and_label, predict
 from cypose_dask.engine.restore import restore_frame
 from cypose_dask.errors import MovieError
@@ -194,11 +199,11 @@ def segment_frame(
     Raises
     ------
     MovieError
-        If the frame is smaller than 8 px, or a pixel is not finite.
+        If the frame is smaller than 8 px, or a pixel is not a finite real number.
     """
     frame = select_channels(frame, settings.channels == "mean")
-    _check_size(frame)
-    if np.ptp(frame[0]) == 0:
+    _check_frame(frame)
+    if all(channel.min() == channel.max() for channel in frame):
         return _blank(frame)
     timer = _Timer()
     with timer("normalise"):
@@ -229,7 +234,10 @@ class _Timer:
         self.seconds[stage] = time.perf_counter() - begun
 
 
-def _check_size(frame: np.ndarray) -> None:
+def _check_frame(frame: np.ndarray) -> None:
+    if frame.dtype.kind not in "biuf":
+        raise MovieError(f"Pixels are {frame.dtype}; expected integers, floats or booleans.")
+    check_finite(frame)
     if min(frame.shape[1:]) < SMALLEST_FRAME_PX:
         raise MovieError(
             f"The frame is {frame.shape[1]} x {frame.shape[2]} px; Cellpose needs at least "

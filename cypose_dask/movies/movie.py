@@ -47,6 +47,9 @@ class MovieInfo:
         Sentences about every rule that was applied.
     damaged
         Frames (t, p, z) that are known to be missing or cut off.
+    reading
+        How the file was read: the axes that were given, the position and channels of the file
+        that were taken, and what became of RGB samples.
     """
 
     path: str
@@ -61,6 +64,7 @@ class MovieInfo:
     fingerprint: Fingerprint
     notes: tuple[str, ...]
     damaged: tuple[tuple[int, int, int], ...]
+    reading: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

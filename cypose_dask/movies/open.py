@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -68,7 +69,9 @@ def open_movie(
     if rgb not in (None, "mean"):
         raise MovieError(f'Found rgb={rgb!r}; expected None or "mean".')
     found = _describe(os.fspath(path), axes, allow_damaged)
-    return _selected(_named(found), position, channels, rgb)
+    movie = _selected(_named(found), position, channels, rgb)
+    reading = {"axes": axes.upper() if axes else None, **movie.info.reading}
+    return replace(movie, info=replace(movie.info, reading=reading))
 
 
 def _describe(path: str, axes: str | None, allow_damaged: bool) -> Description:
@@ -130,8 +133,6 @@ def _reader_for_bytes(here: Path) -> Callable[..., Description]:
 
 def _named(found: Description) -> Description:
     """Fill names that the file does not give with numbers."""
-    from dataclasses import replace
-
     names = {}
     for letter, field in (("C", "channel_names"), ("P", "position_names")):
         given: tuple[str, ...] = getattr(found, field)
@@ -173,6 +174,7 @@ def _selected(
         fingerprint=found.fingerprint,
         notes=found.notes + samples_notes,
         damaged=_damaged_in(found, p),
+        reading={"position": p, "channels": list(chosen), "rgb": rgb},
     )
     return Movie(info, source)
 

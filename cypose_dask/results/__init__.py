@@ -1,6 +1,6 @@
 """The result zarr, and everything that is made from it: TIFs, previews, the run's record."""
 
-from cypose_dask.results.naming import OutputNames, is_own_output, output_names
+from cypose_dask.results.naming import OutputNames, is_own_output, output_names, tif_name
 from cypose_dask.results.preview import save_preview
 from cypose_dask.results.store import Layout, Result, Status, create_result, open_result
 from cypose_dask.results.tif import export_debug_tifs, export_tif
@@ -17,4 +17,5 @@ __all__ = [
     "open_result",
     "output_names",
     "save_preview",
+    "tif_name",
 ]

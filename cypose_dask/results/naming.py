@@ -19,7 +19,15 @@ from pathlib import Path
 
 from cypose_dask.errors import SettingsError
 
-__all__ = ["SOFTWARE", "OutputNames", "is_own_output", "output_names", "with_position"]
+__all__ = [
+    "SOFTWARE",
+    "OutputNames",
+    "is_own_output",
+    "journal_of",
+    "output_names",
+    "tif_name",
+    "with_position",
+]
 
 # Written into our TIFs and PNGs, near the beginning: a name like x.tif does not tell whose it is.
 SOFTWARE = "cypose_dask result"
@@ -89,6 +97,12 @@ def output_names(
         names = [_in_folder(f, s) for f, s in zip(folders, stems, strict=True)]
     _refuse_overwrite(sources, names)
     return names
+
+
+def tif_name(output: str | Path) -> Path:
+    """Return the TIF that a name means: one without ``.tif`` or ``.tiff`` gets ``.tif``."""
+    is_tif = Path(output).suffix.lower() in _TIF
+    return Path(output) if is_tif else Path(f"{output}.tif")
 
 
 def with_position(path: Path, positions: int) -> list[Path]:

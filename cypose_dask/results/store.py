@@ -258,6 +258,11 @@ def _find(root: Any, position: int, name: str) -> Any:
     return root[key]
 
 
+def has_shard(path: Path, position: int, index: int) -> bool:
+    """Tell whether the labels of block number `index` of a position are on the disk."""
+    return (path / str(position) / LABELS / "c" / str(index)).is_dir()
+
+
 def write_status(path: Path, position: int, status: np.ndarray, cells: np.ndarray) -> None:
     """Write the status and cell count of every frame of a position; for the client alone."""
     import zarr

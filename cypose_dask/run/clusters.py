@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cypose_dask.errors import RunError
@@ -99,6 +100,11 @@ def active_client() -> Client | None:
 def _existing(address: str | None, scheduler_file: str | None) -> Iterator[Client]:
     from distributed import Client
 
+    if scheduler_file and not Path(scheduler_file).is_file():  # Client would wait for it for ever
+        raise RunError(
+            f"There is no scheduler file {scheduler_file}. Start `dask scheduler --scheduler-file "
+            f"{scheduler_file}`, or leave the option out to use this machine."
+        )
     where = {"scheduler_file": scheduler_file} if scheduler_file else {"address": address}
     try:
         client = Client(**where, timeout="30s")

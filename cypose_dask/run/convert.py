@@ -92,7 +92,7 @@ def convert_files(
         try:
             convert_movie(open_movie(source.path, **(open_options or {})), target, client=client)
             outcomes.append((source.path, target, None))
-        except CyposeError as error:
+        except (CyposeError, OSError) as error:
             outcomes.append((source.path, target, str(error)))
     return outcomes
 

@@ -8,12 +8,12 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cypose_dask.errors import MovieNotFoundError, RunError
-from cypose_dask.models import resolve_model
+from cypose_dask.errors import CyposeError, MovieNotFoundError, RunError
+from cypose_dask.models import resolve_model, resolve_restoration
 from cypose_dask.movies import Movie, open_movie
 from cypose_dask.results import (
     OutputNames,
@@ -26,6 +26,7 @@ from cypose_dask.results import (
 )
 from cypose_dask.results.atomic import write_json
 from cypose_dask.run.execute import Progress, segment
+from cypose_dask.run.journal import Journal
 from cypose_dask.run.plan import Plan
 from cypose_dask.settings import RunOptions, Settings
 
@@ -41,6 +42,17 @@ _GLOB = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class MissingFrame:
+    """A frame without labels, t counted in the movie, and why it has none."""
+
+    t: int
+    position: int
+    z: int
+    status: Status
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class MovieOutcome:
     """What became of one movie.
 
@@ -51,8 +63,8 @@ class MovieOutcome:
     names : OutputNames
     error : str or None
         Why the movie as a whole was not segmented.
-    not_done : tuple
-        ``(t, position, z, Status)`` of frames without labels.
+    not_done : tuple of MissingFrame
+        Frames without labels.
     tifs : tuple of Path
         Empty when the result is incomplete.
     frames, cells : int
@@ -62,7 +74,7 @@ class MovieOutcome:
     source: str
     names: OutputNames
     error: str | None = None
-    not_done: tuple[tuple[int, int, int, Status], ...] = ()
+    not_done: tuple[MissingFrame, ...] = ()
     tifs: tuple[Path, ...] = ()
     frames: int = 0
     cells: int = 0
@@ -163,6 +175,8 @@ def segment_files(
     """
     job = job or Job()
     resolve_model(job.settings.model)  # a mistyped name is one error, not one a movie
+    if job.settings.denoise:
+        resolve_restoration(job.settings.denoise)
     outcomes = []
     for source, names in zip(sources, names_of(sources, output), strict=True):
         outcome = _segment_one(source.path, names, (client, job))
@@ -193,11 +207,13 @@ def _segment_one(source: str, names: OutputNames, how: tuple[Client | None, Job]
         )
         return _export(source, names, (result, movie, job, begun))
     except RunError:
-        raise  # the cluster is gone for all movies
+        raise  # no cluster, no device or no disk: the next movie would fail like this one
     except Exception as error:  # a bad movie fails alone
         logger.debug("%s failed", source, exc_info=True)
+        known = isinstance(error, CyposeError)
+        reason = str(error) if known else f"{type(error).__name__}: {error}"
         return MovieOutcome(
-            source=source, names=names, error=str(error), seconds=time.monotonic() - begun
+            source=source, names=names, error=reason, seconds=time.monotonic() - begun
         )
 
 
@@ -205,11 +221,11 @@ def _export(
     source: str, names: OutputNames, made: tuple[Result, Movie, Job, float]
 ) -> MovieOutcome:
     result, _, job, begun = made
-    not_done = tuple(result.frames_not_done())
+    not_done = _missing_frames(result, names)
     tifs: list[Path] = []
     # Damaged frames that the user accepted become blank pages; failed ones never do.
     accepted = bool(job.open_options.get("allow_damaged")) and all(
-        status == Status.DAMAGED for *_, status in not_done
+        frame.status == Status.DAMAGED for frame in not_done
     )
     if not not_done or accepted:
         tifs = export_tif(result, names.tif, allow_incomplete=accepted)
@@ -228,11 +244,19 @@ def _export(
     return outcome
 
 
+def _missing_frames(result: Result, names: OutputNames) -> tuple[MissingFrame, ...]:
+    missing = result.frames_not_done()
+    reasons = Journal(names.journal).reasons() if missing else {}
+    return tuple(
+        MissingFrame(t=t, position=p, z=z, status=s, reason=reasons.get((t, p, z), "not reached"))
+        for t, p, z, s in missing
+    )
+
+
 def _run_record(result: Result, outcome: MovieOutcome) -> dict[str, Any]:
     """Return everything that is needed to get the same labels again."""
     not_done = [
-        {"t": t, "position": p, "z": z, "status": status.name.lower()}
-        for t, p, z, status in outcome.not_done
+        {**asdict(frame), "status": frame.status.name.lower()} for frame in outcome.not_done
     ]
     return {
         "command": sys.argv,
@@ -277,7 +301,7 @@ def _walk(folder: Path, recursive: bool, visited: set[Path]) -> Iterator[Path]:
             continue
         if _is_movie(entry):
             yield entry
-        elif recursive and entry.is_dir():
+        elif recursive and entry.is_dir() and entry.resolve() not in folder.resolve().parents:
             yield from _walk(entry, recursive, visited)
 
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cypose_dask.errors import CyposeError, ResultMismatchError, RunError
+from cypose_dask.errors import CyposeError, ResultMismatchError, RunError, SettingsError
 from cypose_dask.movies import Movie
 from cypose_dask.results import Result, create_result, open_result
 from cypose_dask.results.naming import journal_of
-from cypose_dask.results.store import write_status
+from cypose_dask.results.store import has_shard, write_status
 from cypose_dask.run.clusters import active_client, connect
 from cypose_dask.run.journal import Journal
 from cypose_dask.run.plan import Block, Plan, make_plan
@@ -90,9 +90,9 @@ def segment(
     True
     """
     settings, options = settings or Settings(), options or RunOptions()
+    if not isinstance(movie, Movie):
+        raise SettingsError(f"movie is a {type(movie).__name__}; open it first with open_movie.")
     path = Path(store)
-    if options.restart:
-        _delete(path)
     client = client or active_client()
     with nullcontext(client) if client else connect(processes=False) as client:
         _wait_for_workers(client, options.wait_for_workers_s)
@@ -108,8 +108,9 @@ def _plan_for(
 ) -> Plan:
     """Plan a new result, or the rest of an existing one, which keeps its shape and numbers."""
     earlier = open_result(path).attributes if path.exists() else None
-    if earlier is None:
+    if earlier is None or options.restart:
         plan = make_plan(movie, settings, options, client=client)
+        _delete(path)  # only now: a plan that cannot be made costs no result
         _create(path, plan)
         return plan
     measured = _measured_before(earlier, settings)
@@ -121,8 +122,11 @@ def _plan_for(
 
 
 def _create(path: Path, plan: Plan) -> None:
-    # A journal without its store belongs to a result that was deleted.
-    journal_of(path).unlink(missing_ok=True)
+    if path.exists():
+        raise RunError(
+            f"{path} was made by another run a moment ago. Two runs must not write one result: "
+            "wait until the other has ended, then run the same command again."
+        )
     attributes = {"plan": plan.to_dict(), "fingerprint": plan.fingerprint()}
     create_result(path, plan.layout(), attributes)
 
@@ -170,6 +174,7 @@ def _delete(path: Path) -> None:
     if path.exists():
         open_result(path)  # never delete a folder that is not ours
         shutil.rmtree(path)
+    # A journal without its store belongs to a result that was deleted.
     journal_of(path).unlink(missing_ok=True)
 
 
@@ -222,7 +227,7 @@ class _Run:
         """Yield runs of consecutive pending blocks of one position."""
         window: list[Block] = []
         for block in self.plan.blocks():
-            if self.tally.is_finished(block):
+            if self.tally.is_finished(block) and self._is_stored(block):
                 continue
             if window and (len(window) >= self._window_length or not block.follows(window[-1])):
                 yield window
@@ -230,6 +235,13 @@ class _Run:
             window.append(block)
         if window:
             yield window
+
+    def _is_stored(self, block: Block) -> bool:
+        """Tell whether a finished block still has its shard; one without cells never had one."""
+        first = block.start - self.plan.start
+        cells = self.tally.cells[block.position, first : block.stop - self.plan.start]
+        index = first // self.plan.frames_per_block
+        return not cells.any() or has_shard(self.path, block.position, index)
 
     @property
     def _window_length(self) -> int:

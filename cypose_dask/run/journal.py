@@ -35,12 +35,23 @@ class Journal:
         """Yield every record in the order of writing; a torn line is ignored."""
         if not self.path.exists():
             return
-        with self.path.open() as file:
+        with self.path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 try:
                     yield BlockRecord.from_dict(json.loads(line))
-                except (json.JSONDecodeError, KeyError, TypeError):
-                    logger.warning("%s: line %d is torn and ignored", self.path, number)
+                except (ValueError, KeyError, TypeError):  # torn, or not text at all
+                    logger.warning("%s: line %d is no record; ignored", self.path, number)
+
+    def reasons(self) -> dict[tuple[int, int, int], str]:
+        """Return why frames have no labels, by ``(t, position, z)``; later lines win."""
+        found: dict[tuple[int, int, int], str] = {}
+        for record in self.read():
+            for frame in record.frames:
+                at = (frame.t, record.block.position, frame.z)
+                found.pop(at, None)
+                if frame.error:
+                    found[at] = frame.error
+        return found
 
     def append(self, record: BlockRecord) -> None:
         """Add one line and bring it to the disk before returning."""

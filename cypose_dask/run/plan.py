@@ -127,13 +127,14 @@ class Plan:
         )
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return every fact that can change a label, by name. Two equal ones are one plan."""
+        """Return every fact that can change a label, by name, and what the store keeps."""
         settings = self.settings.to_dict()
         del settings["model"], settings["denoise"]  # their hashes count, not their names
         input_ = self.movie.info.fingerprint
         return {
             "input size in bytes": input_.size_bytes,
             "input content": input_.content_sha256,
+            **{f"{name} of the file": value for name, value in self.movie.info.reading.items()},
             **{name.replace("_", " "): value for name, value in settings.items()},
             "model sha256": self.model.sha256,
             "restoration sha256": self.restoration.sha256 if self.restoration else None,
@@ -142,6 +143,7 @@ class Plan:
             "blank frames": "no cells",
             "label version": LABEL_VERSION,
             "cellpose version": importlib.metadata.version("cellpose"),
+            "torch version": importlib.metadata.version("torch"),
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -159,6 +161,7 @@ class Plan:
                 "z_step_um": info.z_step_um,
                 "interval_s": info.interval_s,
                 "fingerprint": asdict(info.fingerprint),
+                "reading": dict(info.reading),
                 "notes": list(info.notes),
             },
             "settings": self.settings.to_dict(),
@@ -188,6 +191,7 @@ class Plan:
             f"model     {self.model.name} ({self.model.kind}, sha256 {self.model.sha256[:12]})",
             f"channels  {self._describe_channels()}",
             f"diameter  {s.diameter_px:.4g} px ({self._how(self.requested.diameter)}), {steps}",
+            f"normalise {self._describe_normalisation()}",
             f"labels    flow threshold {s.flow_threshold:g}, cellprob threshold "
             f"{s.cellprob_threshold:g}, at least {s.min_size_px} px, {s.engine} engine on "
             f"{self.device}",
@@ -204,6 +208,16 @@ class Plan:
         spare = self.model.network_inputs - len(chosen)
         rest = f"; {spare} further network input{'s stay' if spare > 1 else ' stays'} zero"
         return ", ".join(chosen) + (rest if spare else "")
+
+    def _describe_normalisation(self) -> str:
+        s, inverted = self.settings, ", inverted" if self.settings.invert else ""
+        if s.normalize == "none":
+            return "not at all"
+        if s.normalize == "frame":
+            low, high = s.percentiles
+            return f"percentiles {low:g} to {high:g} of each frame{inverted}"
+        measured = " (measured over the movie)" if self.requested.normalize == "movie" else ""
+        return ", ".join(f"{value:g}" for value in s.normalize) + measured + inverted
 
     @staticmethod
     def _how(requested: object) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from cypose_dask.errors import ResultError
 from cypose_dask.results import Status
 from cypose_dask.run.plan import Block, Plan
 from cypose_dask.run.record import BlockRecord
@@ -37,9 +38,20 @@ class Tally:
             self.add(record)
 
     def add(self, record: BlockRecord) -> None:
-        """Take over what one block reports."""
+        """Take over what one block reports.
+
+        Raises
+        ------
+        ResultError
+            If the record names a frame that the plan does not have.
+        """
         for frame in record.frames:
             at = (record.block.position, frame.t - self._first, frame.z)
+            if not all(0 <= i < n for i, n in zip(at, self.status.shape, strict=True)):
+                raise ResultError(
+                    f"The journal names t={frame.t} position={at[0]} z={frame.z}, which this plan "
+                    "does not have. It belongs to another result; begin again with --restart."
+                )
             self.status[at], self.cells[at] = frame.status, frame.cells
 
     def is_finished(self, block: Block) -> bool:
