@@ -41,6 +41,11 @@ __all__ = [
 class CyposeError(Exception):
     """Base of every error that this package raises on purpose."""
 
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        # Distributed pickles errors through tblib, which cannot remake an error that is both a
+        # ValueError and an OSError from what Python's own reducers give.
+        return type(self), self.args
+
 
 class MovieError(CyposeError, ValueError):
     """A movie cannot be read, is ambiguous or is damaged."""

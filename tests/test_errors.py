@@ -62,3 +62,17 @@ def test_the_tree_in_the_docstring_is_the_tree():
 def test_all_names_every_error():
     defined = {n for n, v in vars(errors).items() if isinstance(v, type)}
     assert sorted(defined) == errors.__all__
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_errors_survive_the_pickling_of_distributed(error):
+    import distributed  # noqa: F401  installs tblib's reducers for the errors that exist by now
+    import tblib.pickling_support
+
+    tblib.pickling_support.install(error)
+    try:
+        raise error("found 1, expected 2: do 3")
+    except error as raised:
+        copy = pickle.loads(pickle.dumps(raised))
+    assert type(copy) is error
+    assert str(copy) == "found 1, expected 2: do 3"

@@ -11,7 +11,13 @@ import zarr
 from PIL import Image
 
 from cypose_dask.errors import SettingsError
-from cypose_dask.results import export_debug_tifs, export_tif, is_own_output, output_names
+from cypose_dask.results import (
+    export_debug_tifs,
+    export_tif,
+    is_own_output,
+    output_names,
+    tif_name,
+)
 from cypose_dask.results.atomic import write_json
 from cypose_dask.results.naming import journal_of, with_position
 from helpers.results import make_labels, write_result
@@ -265,3 +271,19 @@ def test_the_run_record_is_json(tmp_path):
     (names,) = output_names(["movie.nd2"], tmp_path)
     write_json(names.run_json, {"frames": 3})
     assert json.loads((tmp_path / "movie_run.json").read_text()) == {"frames": 3}
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [("x", "x.tif"), ("x.tif", "x.tif"), ("d/x.TIFF", "d/x.TIFF"), ("x.v2", "x.v2.tif")],
+)
+def test_a_name_without_tif_gets_it(given, meant):
+    assert tif_name(given) == Path(meant)
+
+
+def test_an_output_folder_repeats_the_folders_that_were_searched():
+    inputs, below = ["in/1/a.nd2", "in/2/a.nd2"], [Path("1"), Path("2")]
+    names = output_names(inputs, "out", subfolders=below)
+    assert [n.zarr for n in names] == [Path("out/1/a.zarr"), Path("out/2/a.zarr")]
+    beside = output_names(inputs, None, subfolders=below)
+    assert [n.zarr for n in beside] == [Path("in/1/a.zarr"), Path("in/2/a.zarr")]

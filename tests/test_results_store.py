@@ -12,7 +12,7 @@ from ome_zarr_models.v05.labels import Labels
 from cypose_dask.errors import ResultError
 from cypose_dask.results import Status, create_result, open_result
 from cypose_dask.results import store as store_module
-from cypose_dask.results.store import write_block, write_status
+from cypose_dask.results.store import has_shard, write_block, write_status
 from helpers.results import layout_of, make_flows, make_labels, write_result
 
 
@@ -266,3 +266,12 @@ def test_no_file_in_a_result_is_foreign_to_zarr(tmp_path):
     result = write_result(tmp_path / "m.zarr", make_labels(), debug=True)
     names = {file.name for file in result.path.rglob("*") if file.is_file()}
     assert {name for name in names if not name.isdigit()} == {"zarr.json"}
+
+
+def test_a_block_of_zeros_has_no_shard_and_another_has_one(tmp_path):
+    result = write_result(tmp_path / "m.zarr", make_labels(t=5))
+    assert [has_shard(result.path, 0, i) for i in range(3)] == [True, True, True]
+    write_block(result.path, (0, 2), {"labels": GOOD * 0})
+    assert [has_shard(result.path, 0, i) for i in range(3)] == [True, False, True]
+    (tmp_path / "m.zarr/0/labels/cells/0/c/2/0/0/0").unlink()
+    assert not has_shard(result.path, 0, 2)

@@ -11,14 +11,13 @@ from skimage import io
 from zarr.storage import LocalStore
 
 from cypose_dask.errors import IncompleteResultError, ResultError
-from cypose_dask.results import Status, export_debug_tifs, export_tif
+from cypose_dask.results import Status, export_tif
 from cypose_dask.results import tif as tif_module
 from cypose_dask.results.pages import LabelPages
 from helpers.results import (
     INTERVAL_S,
     PIXEL_UM,
     Z_STEP_UM,
-    make_flows,
     make_labels,
     write_result,
 )
@@ -144,6 +143,7 @@ def test_an_imagej_file_keeps_its_scale(tmp_path):
         known, page = tif.imagej_metadata, tif.pages[0]
         assert (known["frames"], known["slices"], known["hyperstack"]) == (5, 2, True)
         assert (known["unit"], known["finterval"], known["spacing"]) == ("um", 300.0, 0.5)
+        assert page.compression == tifffile.COMPRESSION.ADOBE_DEFLATE
         for tag in ("XResolution", "YResolution"):
             number, divisor = page.tags[tag].value
             assert divisor / number == pytest.approx(PIXEL_UM)
@@ -353,62 +353,3 @@ def test_the_export_of_a_long_result_reads_only_three_pages_again(tmp_path, shar
     again = {key: count - 1 for key, count in shard_reads.items() if count > 1}
     assert len(again) == 3
     assert sum(again.values()) <= 6  # the index of a shard, and one chunk of it
-
-
-# ---- flows and probabilities ---------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("t", "z", "flow_axes", "prob_axes"),
-    [(3, 1, "TCYX", "TYX"), (3, 2, "TZCYX", "TZYX"), (1, 1, "CYX", "YX")],
-)
-def test_flows_and_probabilities_equal_the_zarr(tmp_path, t, z, flow_axes, prob_axes):
-    labels = make_labels(t=t, z=z)
-    result = write_result(tmp_path / "m.zarr", labels, debug=True)
-    flow, prob = export_debug_tifs(result, tmp_path / "x.tif")
-    assert [flow.name, prob.name] == ["x.tif.flow.tif", "x.tif.prob.tif"]
-    made = make_flows(labels)
-    flows, probs = tifffile.imread(flow), tifffile.imread(prob)
-    assert flows.dtype == probs.dtype == np.float32
-    assert np.array_equal(flows, made["flows"][:, 0].squeeze())
-    logits = made["cellprob"][:, 0].squeeze().astype(np.float64)
-    assert np.allclose(probs, 1 / (1 + np.exp(-logits)), atol=1e-6)
-    for path, axes in ((flow, flow_axes), (prob, prob_axes)):
-        with tifffile.TiffFile(path) as tif:
-            assert tif.series[0].axes == axes
-
-
-def test_extreme_logits_become_0_and_1_without_warnings(tmp_path, recwarn):
-    from cypose_dask.results.store import write_block
-
-    labels = make_labels(t=2)
-    result = write_result(tmp_path / "m.zarr", labels, debug=True)
-    logits = np.full((2, 1, 12, 16), -1e30, np.float32)
-    logits[1] = 1e30
-    write_block(result.path, (0, 0), {"labels": labels[:, 0], "cellprob": logits})
-    _, prob = export_debug_tifs(result, tmp_path / "x.tif")
-    assert [set(page.ravel()) for page in tifffile.imread(prob)] == [{0.0}, {1.0}]
-    assert [str(w.message) for w in recwarn] == []
-
-
-def test_frames_without_labels_have_no_flows_and_no_probability(tmp_path):
-    status = np.array([[DONE], [FAILED], [PENDING]], np.uint8)
-    result = write_result(tmp_path / "m.zarr", make_labels(t=3), debug=True, status=status)
-    with pytest.raises(IncompleteResultError, match="2 frames"):
-        export_debug_tifs(result, tmp_path / "x.tif")
-    for path in export_debug_tifs(result, tmp_path / "x.tif", allow_incomplete=True):
-        pages = tifffile.imread(path)
-        assert pages[0].any()
-        assert not pages[1:].any()
-
-
-def test_flows_of_positions_are_files_of_their_own(tmp_path):
-    result = write_result(tmp_path / "m.zarr", make_labels(t=2, p=2), debug=True)
-    names = [path.name for path in export_debug_tifs(result, tmp_path / "x.tif")]
-    assert names == [f"x_p00{p}.tif.{kind}.tif" for p in (0, 1) for kind in ("flow", "prob")]
-
-
-def test_flows_of_a_run_without_debug_are_refused(tmp_path):
-    result = write_result(tmp_path / "m.zarr", make_labels())
-    with pytest.raises(ResultError, match="only with debug"):
-        export_debug_tifs(result, tmp_path / "x.tif")

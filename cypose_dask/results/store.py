@@ -260,7 +260,9 @@ def _find(root: Any, position: int, name: str) -> Any:
 
 def has_shard(path: Path, position: int, index: int) -> bool:
     """Tell whether the labels of block number `index` of a position are on the disk."""
-    return (path / str(position) / LABELS / "c" / str(index)).is_dir()
+    shard = path / str(position) / LABELS / "c" / str(index) / "0" / "0" / "0"
+    # zarr removes the file of a block that became all zero, and leaves its folders.
+    return shard.is_file() and shard.stat().st_size > 0
 
 
 def write_status(path: Path, position: int, status: np.ndarray, cells: np.ndarray) -> None:
