@@ -136,7 +136,7 @@ def test_training_lowers_the_loss_and_leaves_a_file_that_cellpose_loads(tmp_path
 
     frames, labels = training_set(8, min_cells=20)
     recipe = Recipe(n_epochs=21, frames_per_epoch=8, save_every=10)
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="cellpose"):  # the command line makes it quiet
         path = train_network(frames, labels, folder=tmp_path, name="small", recipe=recipe)
     losses = [
         float(m.split("train_loss=")[1].split(",")[0]) for m in caplog.messages if "train_loss" in m

@@ -233,9 +233,11 @@ def test_outputs_beside_the_images_are_left_out(tmp_path):
     write(tmp_path, movie, "img{t}.tif")
     for t in range(3):
         tifffile.imwrite(tmp_path / f"img{t}_cp_masks.tif", stamped()[0, 0, 0, 0])
+        tifffile.imwrite(tmp_path / f"img{t}_cp_masks_p001.tif", stamped()[0, 0, 0, 0])
+        tifffile.imwrite(tmp_path / f"img{t}_preview.tif", stamped()[0, 0, 0, 0])
     opened = open_movie(tmp_path / "img*.tif")
     same(opened, movie)
-    assert any("3 outputs" in note for note in opened.info.notes)
+    assert any("9 outputs" in note for note in opened.info.notes)
     assert open_movie(tmp_path / "img*_cp_masks.tif").info.sizes["T"] == 3
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,9 @@ __all__ = ["Listing", "list_members"]
 
 KINDS = {".tif": "TIFF", ".tiff": "TIFF", ".png": "PNG"}
 # Written by Cellpose and by this package beside the images that they belong to.
-OUTPUT_ENDINGS = ("_cp_masks", ".flow", ".prob", "_flows", "_cp_outlines")
+OUTPUT_ENDING = re.compile(
+    r"(_cp_masks(_p\d{3,})?|\.flow|\.prob|_flows|_cp_outlines|_preview)$", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def list_members(pattern: str) -> Listing:
         If it matches something that is neither TIFF nor PNG, or both.
     """
     paths = _matches(pattern)
-    inputs = [p for p in paths if not Path(p).stem.endswith(OUTPUT_ENDINGS)] or paths
+    inputs = [p for p in paths if not OUTPUT_ENDING.search(Path(p).stem)] or paths
     kind = _common_kind(pattern, inputs)
     root = os.path.commonpath([os.path.dirname(p) for p in inputs])  # noqa: PTH120
     stamps = {os.path.relpath(p, root): files.stamp_of_file(p) for p in inputs}
