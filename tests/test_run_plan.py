@@ -80,11 +80,11 @@ def test_channels_nobody_names_are_refused(movie):
         resolve_channels(None, movie.info, silent)
 
 
-def test_ph_is_not_found_in_chlorophyll(movie):
+def test_words_are_found_whole(movie):
     from dataclasses import replace
 
-    info = replace(movie.info, channel_names=("Chlorophyll", "Ph2"))
-    assert resolve_channels(None, info, resolve_model()) == (1,)
+    info = replace(movie.info, channel_names=("Graph", "Chlorophyll", "Ph2"))
+    assert resolve_channels(None, info, replace(resolve_model(), wants=(("ph",),))) == (2,)
 
 
 def test_estimated_diameter_is_settled_once_and_kept_on_resume(movie, client, tmp_path):
