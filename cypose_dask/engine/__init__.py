@@ -5,6 +5,7 @@ from cypose_dask.engine.diameter import DiameterEstimate, estimate_diameter
 from cypose_dask.engine.network import Networks, load_networks
 from cypose_dask.engine.normalize import intensity_range
 from cypose_dask.engine.segment import (
+    SMALLEST_FRAME_PX,
     FrameStats,
     Segmentation,
     resolve_settings,
@@ -14,6 +15,7 @@ from cypose_dask.engine.segment import (
 )
 
 __all__ = [
+    "SMALLEST_FRAME_PX",
     "DiameterEstimate",
     "FrameStats",
     "Networks",

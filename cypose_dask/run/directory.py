@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cypose_dask.errors import CyposeError, MovieNotFoundError, RunError
 from cypose_dask.models import resolve_model, resolve_restoration
-from cypose_dask.movies import Movie, open_movie
+from cypose_dask.movies import open_movie
 from cypose_dask.results import (
     OutputNames,
     Result,
@@ -205,7 +205,7 @@ def _segment_one(source: str, names: OutputNames, how: tuple[Client | None, Job]
             progress=job.watcher.block,
             on_plan=job.watcher.plan,
         )
-        return _export(source, names, (result, movie, job, begun))
+        return _export(result, names, job, source=source, begun=begun)
     except RunError:
         raise  # no cluster, no device or no disk: the next movie would fail like this one
     except Exception as error:  # a bad movie fails alone
@@ -218,9 +218,8 @@ def _segment_one(source: str, names: OutputNames, how: tuple[Client | None, Job]
 
 
 def _export(
-    source: str, names: OutputNames, made: tuple[Result, Movie, Job, float]
+    result: Result, names: OutputNames, job: Job, *, source: str, begun: float
 ) -> MovieOutcome:
-    result, _, job, begun = made
     not_done = _missing_frames(result, names)
     tifs: list[Path] = []
     # Damaged frames that the user accepted become blank pages; failed ones never do.

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,9 +115,8 @@ def _plan_for(
         _create(path, plan)
         return plan
     measured = _measured_before(earlier, settings)
-    plan = make_plan(
-        movie, settings, _with_stored_blocks(options, earlier), client=client, measured=measured
-    )
+    stored = replace(options, frames_per_block=earlier["layout"]["frames_per_block"])
+    plan = make_plan(movie, settings, stored, client=client, measured=measured)
     _refuse_other_plan(path, earlier, plan)
     return plan
 
@@ -129,15 +129,6 @@ def _create(path: Path, plan: Plan) -> None:
         )
     attributes = {"plan": plan.to_dict(), "fingerprint": plan.fingerprint()}
     create_result(path, plan.layout(), attributes)
-
-
-def _with_stored_blocks(options: RunOptions, earlier: dict[str, Any]) -> RunOptions:
-    return RunOptions(
-        frames_per_block=earlier["layout"]["frames_per_block"],
-        debug=options.debug,
-        blocks_in_flight=options.blocks_in_flight,
-        wait_for_workers_s=options.wait_for_workers_s,
-    )
 
 
 def _measured_before(earlier: dict[str, Any], settings: Settings) -> Settings | None:

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cypose_dask.engine import choose_device, load_networks, resolve_settings, settle_numbers
+from cypose_dask.engine import (
+    SMALLEST_FRAME_PX,
+    choose_device,
+    load_networks,
+    resolve_settings,
+    settle_numbers,
+)
 from cypose_dask.errors import MovieError, SettingsError
 from cypose_dask.models import ModelSpec, resolve_model, resolve_restoration
 from cypose_dask.movies import Movie
@@ -331,9 +337,10 @@ def _ask(client: Client | None, function: Callable[..., Any], *args: Any) -> Any
 
 def _check_frame_size(movie: Movie) -> None:
     height, width = (movie.info.sizes[axis] for axis in "YX")
-    if min(height, width) < 8:
+    if min(height, width) < SMALLEST_FRAME_PX:
         raise MovieError(
-            f"{movie.info.path}: frames are {height} x {width} px; Cellpose needs at least 8 x 8."
+            f"{movie.info.path}: frames are {height} x {width} px; Cellpose needs at least "
+            f"{SMALLEST_FRAME_PX} x {SMALLEST_FRAME_PX}."
         )
 
 
