@@ -53,6 +53,8 @@ class Cells:
         Relative growth of the whole length a step, dimensionless.
     tone : ndarray of float64, shape (N,)
         Optical strength of the cell, 1 on average, dimensionless.
+    pigment : ndarray of float64, shape (N,)
+        Chlorophyll of the cell, 1 on average, dimensionless.
     """
 
     y: Floats
@@ -66,6 +68,7 @@ class Cells:
     limit: Floats
     rate: Floats
     tone: Floats
+    pigment: Floats
 
     def __len__(self) -> int:
         return len(self.y)
@@ -96,6 +99,8 @@ class Habit:
         Relative scatter of radius, length and growth between cells, dimensionless.
     tone_spread : float
         Relative scatter of the optical strength between cells, dimensionless.
+    pigment_spread : float
+        Relative scatter of the chlorophyll between cells, dimensionless.
     bend : float
         Scatter of the curvature in units of 1 / (4 radius), dimensionless.
     taper : float
@@ -113,6 +118,7 @@ class Habit:
     gap: float = 1.0
     spread: float = 0.08
     tone_spread: float = 0.1
+    pigment_spread: float = 0.2
     bend: float = 0.1
     taper: float = 0.0
     turn: float = 0.06
@@ -153,6 +159,7 @@ def found(y: Floats, x: Floats, *, habit: Habit, rng: np.random.Generator) -> Ce
         limit=limit,
         rate=0.04 * np.exp(rng.normal(0, 2 * habit.spread, n)),
         tone=np.exp(rng.normal(0, habit.tone_spread, n)),
+        pigment=np.exp(rng.normal(0, habit.pigment_spread, n)),
     )
 
 
@@ -187,6 +194,7 @@ def _daughter(mother: Cells, side: float, *, habit: Habit, rng: np.random.Genera
         radius=0.7 * mother.radius + 0.3 * fresh.radius,
         limit=np.maximum(fresh.limit, 1.3 * half),
         tone=0.5 * (mother.tone + fresh.tone),
+        pigment=0.5 * (mother.pigment + fresh.pigment),
     )
 
 

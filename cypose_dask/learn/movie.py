@@ -1,35 +1,59 @@
-"""A synthetic time-lapse of a growing microcolony, with exact labels.
+"""Synthetic time-lapse of growing cyanobacteria, with exact labels, of any length.
 
-The film that the demo shows: brightfield and chlorophyll autofluorescence of unicellular
-cyanobacteria of about 1.2 x 3 um that double in about two hours, at 0.11 um a pixel and half an
-hour a frame.
+Rods and ovals grow, divide and push each other in packed microcolonies; filaments lengthen. The odd
+cell lyses and stays as a pale ghost, which is not labelled. One microscope films a whole movie:
+brightfield or phase contrast, and chlorophyll fluorescence.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import reduce
+from itertools import islice
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
 
 from cypose_dask.errors import SettingsError
+from cypose_dask.learn import filament as row
 from cypose_dask.learn.colony import Cells, Habit, divide, elongate, found, relax
-from cypose_dask.learn.optics import Stage, smooth_noise, speck, thickness
+from cypose_dask.learn.microscope import (
+    PSF_UM,
+    Backdrop,
+    Look,
+    draw_backdrop,
+    fluoresce,
+    photograph,
+    transmit,
+)
+from cypose_dask.learn.optics import Stage
 from cypose_dask.learn.raster import label_cells, rasterise
 from cypose_dask.learn.synthetic import RIM
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-CHANNEL_NAMES = ("Brightfield", "Chlorophyll")
-PIXEL_SIZE_UM = 0.11
+Species = Literal["rods", "ovals", "filaments"]
+SPECIES: tuple[Species, ...] = get_args(Species)
+MOVIE_LOOKS: tuple[Look, ...] = get_args(Look)
+
 INTERVAL_S = 1800.0
-HABIT = Habit(
-    radius=4.6, aspect=2.1, gap=1.3, spread=0.08, tone_spread=0.07, bend=0.05, turn=0.09, blunt=2.3
-)
 STEPS_A_FRAME = 4  # a cell of rate 0.04 a step doubles in about 4.3 frames
-BACKGROUND = (25_000.0, 250.0)  # counts of an empty pixel in each channel
+LYSIS_ODDS = 0.004  # of a cell, a frame
+PIXEL_SIZES_UM = (0.03, 0.5)  # finer or coarser than any camera that films bacteria
+
+# Lengths in micrometres; a label is wider than the optically dense body by its rim.
+_HABITS: dict[Species, Habit] = {
+    # Synechococcus sp. PCC 7002: 1.5-2 x 2-5 um.
+    "rods": Habit(radius=0.62, aspect=1.7, gap=0.17, tone_spread=0.07, bend=0.05, turn=0.09,
+                  blunt=2.3),
+    "ovals": Habit(radius=0.75, aspect=1.15, gap=0.17, tone_spread=0.07, bend=0.0, turn=0.25),
+    # Anabaena sp. ATCC 33047: chains of ovoid cells of about 3 um.
+    "filaments": Habit(radius=1.15, aspect=1.15, gap=0.0, spread=0.06, tone_spread=0.07, bend=0.0,
+                       waist=0.3),
+}  # fmt: skip
+CELLS_A_FILAMENT = 6  # in the first frame
 
 
 @dataclass(frozen=True)
@@ -58,11 +82,20 @@ class SyntheticMovie:
 
 
 @dataclass(frozen=True)
-class _Backdrop:
-    """What stays the same in every frame: uneven light and dirt on the agar, both (Y, X)."""
+class _Scene:
+    """What is settled before the first frame."""
 
-    light: NDArray[np.float32]
-    agar: NDArray[np.float32]
+    species: Species
+    look: Look
+    n_channels: int
+    shape: tuple[int, int]
+    habit: Habit  # in px
+    blur_px: float
+    backdrop: Backdrop
+
+    @property
+    def width(self) -> float:
+        return 2 * self.habit.radius
 
 
 def synthetic_movie(
@@ -70,23 +103,32 @@ def synthetic_movie(
     n_frames: int = 12,
     shape: tuple[int, int] = (256, 256),
     seed: int = 0,
+    species: Species = "rods",
+    look: Look = "brightfield",
     n_channels: int = 2,
     start_cells: int = 6,
+    pixel_size_um: float = 0.11,
 ) -> SyntheticMovie:
-    """Film a growing microcolony; the same seed gives the same movie.
+    """Film growing cells; the same seed gives the same movie.
 
     Parameters
     ----------
     n_frames : int, optional
         Length, frames.
     shape : tuple of int, optional
-        (Y, X), pixels.
+        (Y, X), px.
     seed : int, optional
         Everything random follows from it.
+    species : {"rods", "ovals", "filaments"}, optional
+        Unicellular rods or ovals in microcolonies, or chains of ovoid cells with heterocysts.
+    look : {"brightfield", "phase"}, optional
+        Of the first channel.
     n_channels : int, optional
-        1: brightfield alone; 2: chlorophyll too.
+        1: the first channel alone; 2: chlorophyll too.
     start_cells : int, optional
         Cells in the first frame, around the centre.
+    pixel_size_um : float, optional
+        Side of a pixel, micrometres.
 
     Returns
     -------
@@ -95,7 +137,8 @@ def synthetic_movie(
     Raises
     ------
     SettingsError
-        `n_channels` is neither 1 nor 2, or a count is below 1.
+        `n_channels` is neither 1 nor 2, a count is below 1, the pixel size is no microscope's, or
+        `species` or `look` is none of these.
 
     Examples
     --------
@@ -103,93 +146,162 @@ def synthetic_movie(
     >>> movie.frames.shape, movie.labels.shape, movie.channel_names
     ((2, 2, 96, 96), (2, 96, 96), ('Brightfield', 'Chlorophyll'))
     """
-    if n_channels not in (1, 2) or n_frames < 1 or start_cells < 1:
+    if n_frames < 1:
+        raise SettingsError(f"A movie has at least 1 frame; asked for {n_frames}.")
+    reel = film(
+        shape=shape, seed=seed, species=species, look=look, n_channels=n_channels,
+        start_cells=start_cells, pixel_size_um=pixel_size_um,
+    )  # fmt: skip
+    frames, labels = zip(*islice(reel, n_frames), strict=True)
+    names = (look.capitalize(), "Chlorophyll")[:n_channels]
+    truth = np.stack(labels).astype(np.uint16)
+    return SyntheticMovie(np.stack(frames), truth, names, pixel_size_um, INTERVAL_S)
+
+
+def film(
+    *,
+    shape: tuple[int, int] = (256, 256),
+    seed: int = 0,
+    species: Species = "rods",
+    look: Look = "brightfield",
+    n_channels: int = 2,
+    start_cells: int = 6,
+    pixel_size_um: float = 0.11,
+) -> Iterator[tuple[NDArray[np.uint16], NDArray[np.uint32]]]:
+    """Yield frames (C, Y, X) and labels (Y, X) for ever; memory does not grow with their number.
+
+    Parameters and errors are those of `synthetic_movie`.
+    """
+    _check("species", species, SPECIES)
+    _check("look", look, MOVIE_LOOKS)
+    low, high = PIXEL_SIZES_UM
+    if n_channels not in (1, 2) or start_cells < 1 or not low <= pixel_size_um <= high:
         raise SettingsError(
-            f"a synthetic movie has 1 or 2 channels and at least 1 frame and 1 cell; asked for "
-            f"{n_channels} channels, {n_frames} frames, {start_cells} cells"
+            f"A synthetic movie has 1 or 2 channels, at least 1 cell and a pixel of {low} to "
+            f"{high} um; asked for {n_channels} channels, {start_cells} cells, {pixel_size_um} um."
         )
     rng = np.random.default_rng(seed)
-    backdrop = _backdrop(shape, rng=rng)
-    drift = np.cumsum(rng.normal(0, 0.6, (n_frames, 2)), axis=0)
-    frames = np.empty((n_frames, n_channels, *shape), np.uint16)
-    labels = np.empty((n_frames, *shape), np.uint16)
-    cells = _founders(shape, start_cells, rng=rng)
-    for t in range(n_frames):
-        moved = replace(cells, y=cells.y + drift[t, 0], x=cells.x + drift[t, 1])
-        frames[t], labels[t] = _shoot(moved, backdrop, n_channels=n_channels, rng=rng)
-        cells = _next(_in_sight(cells, shape), rng=rng)
-    return SyntheticMovie(frames, labels, CHANNEL_NAMES[:n_channels], PIXEL_SIZE_UM, INTERVAL_S)
+    habit = _in_px(_HABITS[species], pixel_size_um)
+    floaters = _floaters(shape, habit, rng=rng)
+    backdrop = draw_backdrop(shape, floaters, width=2 * habit.radius, rng=rng)
+    blur_px = PSF_UM / pixel_size_um
+    scene = _Scene(species, look, n_channels, shape, habit, blur_px, backdrop)
+    return _roll(scene, start_cells, rng=rng)
 
 
-def _founders(shape: tuple[int, int], n: int, *, rng: np.random.Generator) -> Cells:
+def _roll(
+    scene: _Scene, start_cells: int, *, rng: np.random.Generator
+) -> Iterator[tuple[NDArray[np.uint16], NDArray[np.uint32]]]:
+    growing = _grow_filaments if scene.species == "filaments" else _grow_colony
+    drift = np.zeros(2)
+    for cells in growing(scene, start_cells, rng=rng):
+        yield _shoot(replace(cells, y=cells.y + drift[0], x=cells.x + drift[1]), scene, rng=rng)
+        drift = drift + rng.normal(0, 0.6, 2)
+
+
+def _check(what: str, given: str, known: tuple[str, ...]) -> None:
+    if given not in known:
+        raise SettingsError(f"no {what} {given!r}; it is one of {', '.join(known)}")
+
+
+def _in_px(habit: Habit, pixel_size_um: float) -> Habit:
+    return replace(habit, radius=habit.radius / pixel_size_um, gap=habit.gap / pixel_size_um)
+
+
+def _floaters(shape: tuple[int, int], habit: Habit, *, rng: np.random.Generator) -> Cells:
+    """About one cell out of focus in 200 x 200 px; none touches the focal plane."""
+    n = rng.poisson(shape[0] * shape[1] / 40_000)
+    y, x = rng.uniform(0, shape[0], n), rng.uniform(0, shape[1], n)
+    return found(y, x, habit=habit, rng=rng)
+
+
+def _grow_colony(scene: _Scene, start_cells: int, *, rng: np.random.Generator) -> Iterator[Cells]:
+    habit = scene.habit
+    cells = _founders(scene.shape, start_cells, habit, rng=rng)
+    while True:
+        yield cells
+        cells = _lyse(_in_sight(cells, scene), rng=rng)
+        for _ in range(STEPS_A_FRAME):
+            cells = divide(elongate(cells, habit=habit), habit=habit, rng=rng)
+            cells = relax(cells, gap=habit.gap, n_sweeps=15)
+        wriggle = [rng.normal(0, 0.15, len(cells)) for _ in range(2)]
+        cells = replace(cells, y=cells.y + wriggle[0], x=cells.x + wriggle[1])
+        cells = relax(cells, gap=habit.gap, n_sweeps=10)
+
+
+def _founders(shape: tuple[int, int], n: int, habit: Habit, *, rng: np.random.Generator) -> Cells:
     """Cells in a loose group around the centre."""
-    reach = 0.09 * min(shape) * np.sqrt(rng.random(n)) + 2 * HABIT.radius
+    reach = 0.09 * min(shape) * np.sqrt(rng.random(n)) + 2 * habit.radius
     angle = rng.uniform(0, 2 * np.pi) + np.arange(n) * 2.4  # the golden angle spreads them
     y = shape[0] / 2 + reach * np.sin(angle)
     x = shape[1] / 2 + reach * np.cos(angle)
-    return relax(found(y, x, habit=HABIT, rng=rng), gap=HABIT.gap, n_sweeps=100)
+    return relax(found(y, x, habit=habit, rng=rng), gap=habit.gap, n_sweeps=100)
 
 
-def _in_sight(cells: Cells, shape: tuple[int, int]) -> Cells:
-    """Forget cells that were pushed so far out of the frame that they cannot come back."""
-    far = 8 * HABIT.radius
-    seen = (np.abs(cells.y - shape[0] / 2) < shape[0] / 2 + far) & (
-        np.abs(cells.x - shape[1] / 2) < shape[1] / 2 + far
+def _lyse(cells: Cells, *, rng: np.random.Generator) -> Cells:
+    """Let the odd cell die: it stays where it is, pale and without chlorophyll, and never grows."""
+    dead = (rng.random(len(cells)) < LYSIS_ODDS) & (cells.rate > 0)
+    return replace(
+        cells,
+        rate=np.where(dead, 0, cells.rate),
+        limit=np.where(dead, np.inf, cells.limit),
+        pinch=np.where(dead, 0, cells.pinch),
+        tone=np.where(dead, 0.15, cells.tone),
+        pigment=np.where(dead, 0.03, cells.pigment),
     )
-    return cells.take(seen)
 
 
-def _next(cells: Cells, *, rng: np.random.Generator) -> Cells:
-    """One frame interval later: grown, divided, pushed, slightly wriggled."""
-    for _ in range(STEPS_A_FRAME):
-        cells = divide(elongate(cells, habit=HABIT), habit=HABIT, rng=rng)
-        cells = relax(cells, gap=HABIT.gap, n_sweeps=15)
-    wriggle = [rng.normal(0, 0.15, len(cells)) for _ in range(2)]
-    cells = replace(cells, y=cells.y + wriggle[0], x=cells.x + wriggle[1])
-    return relax(cells, gap=HABIT.gap, n_sweeps=10)
+def _in_sight(cells: Cells, scene: _Scene) -> Cells:
+    """Forget cells that were pushed so far out of the frame that they cannot come back."""
+    far = 4 * scene.width
+    rows = (cells.y > -far) & (cells.y < scene.shape[0] + far)
+    return cells.take(rows & (cells.x > -far) & (cells.x < scene.shape[1] + far))
 
 
-def _backdrop(shape: tuple[int, int], *, rng: np.random.Generator) -> _Backdrop:
-    rows, columns = (np.linspace(-1, 1, n, dtype=np.float32) for n in shape)
-    light = 1 + 0.03 * rows[:, None] - 0.05 * columns - 0.04 * (rows[:, None] ** 2 + columns**2)
-    agar = 0.012 * smooth_noise(shape, 6, rng=rng) + 0.006 * smooth_noise(shape, 1.5, rng=rng)
-    for _ in range(3):  # grains on the agar, smaller than a cell
-        agar -= rng.uniform(0.05, 0.15) * speck(shape, rng.uniform(1, 2), rng=rng)
-    return _Backdrop(light, agar)
+def _grow_filaments(
+    scene: _Scene, start_cells: int, *, rng: np.random.Generator
+) -> Iterator[Cells]:
+    """Filaments lie side by side, far enough apart that none crosses another for a while."""
+    n = -(-start_cells // CELLS_A_FILAMENT)
+    sizes = [len(part) for part in np.array_split(np.arange(start_cells), n)]
+    lean = rng.uniform(0, np.pi)
+    lanes = (np.arange(n) - (n - 1) / 2) * 4 * scene.width
+    filaments = [
+        row.found_filament(
+            size,
+            where=(
+                scene.shape[0] / 2 + lane * np.cos(lean),
+                scene.shape[1] / 2 - lane * np.sin(lean),
+                lean + rng.normal(0, 0.05),
+            ),
+            habit=scene.habit,
+            rng=rng,
+        )
+        for size, lane in zip(sizes, lanes, strict=True)
+    ]
+    while True:
+        yield reduce(Cells.join, (one.cells for one in filaments))
+        for _ in range(STEPS_A_FRAME):
+            filaments = [row.grow(one, habit=scene.habit, rng=rng) for one in filaments]
+        far_px = 4 * scene.width
+        filaments = [row.in_sight(one, scene.shape, far_px=far_px) for one in filaments]
+        filaments = [replace(one, cells=_lyse(one.cells, rng=rng)) for one in filaments]
 
 
 def _shoot(
-    cells: Cells, backdrop: _Backdrop, *, n_channels: int, rng: np.random.Generator
+    cells: Cells, scene: _Scene, *, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint16], NDArray[np.uint32]]:
     """One frame (C, Y, X) and its labels (Y, X)."""
-    shape = (backdrop.light.shape[0], backdrop.light.shape[1])
-    geometry = rasterise(cells, shape, blunt=HABIT.blunt)
-    tone = np.concatenate([[0], cells.tone]).astype(np.float32)[geometry.owner]
-    stage = Stage(geometry, tone, 2 * HABIT.radius)
-    planes = [_brightfield(stage, backdrop), _chlorophyll(stage, backdrop)][:n_channels]
-    counts = [_camera(plane, rng=rng) for plane in planes]
-    return np.stack(counts), label_cells(geometry, RIM["brightfield"] * cells.radius)
-
-
-def _brightfield(stage: Stage, backdrop: _Backdrop) -> NDArray[np.float32]:
-    """Mean counts (Y, X): dark cells with a thin bright rim, near 25,000 beside them."""
-    body = thickness(stage, roundness=0.6) * stage.tone
-    rim = gaussian_filter(body, 2.6) - gaussian_filter(body, 1.0)
-    image = 1 - 0.3 * body + 0.8 * rim + backdrop.agar
-    return gaussian_filter(image, 0.9) * backdrop.light * np.float32(BACKGROUND[0])
-
-
-def _chlorophyll(stage: Stage, backdrop: _Backdrop) -> NDArray[np.float32]:
-    """Mean counts (Y, X): thylakoids near the wall glow; near 250 beside the cells."""
-    across = np.clip(stage.geometry.across, 0, 1)
-    shell = stage.cover * np.exp(-(((across - 0.6) / 0.45) ** 2))
-    body = (0.6 * thickness(stage, roundness=1.0) + 0.5 * shell) * stage.tone**2
-    glow = gaussian_filter(body, 1.3) + 0.06 * gaussian_filter(body, 9)
-    return np.float32(BACKGROUND[1]) + 2600 * glow * backdrop.light
-
-
-def _camera(mean: NDArray[np.float32], *, rng: np.random.Generator) -> NDArray[np.uint16]:
-    """Shot noise at 1.2 electrons a count, and read noise of 12 counts."""
-    electrons = rng.poisson(np.maximum(mean, 0) / 1.2)
-    counts = 1.2 * electrons + rng.normal(0, 12, mean.shape)
-    return np.clip(np.rint(counts), 0, 65535).astype(np.uint16)
+    geometry = rasterise(cells, scene.shape, blunt=scene.habit.blunt)
+    tone, pigment = (
+        np.concatenate([[0], values]).astype(np.float32)[geometry.owner]
+        for values in (cells.tone, cells.pigment)
+    )
+    solid, glowing = (Stage(geometry, strength, scene.width) for strength in (tone, pigment))
+    planes = [
+        transmit(solid, scene.backdrop, look=scene.look, blur_px=scene.blur_px),
+        fluoresce(glowing, scene.backdrop, blur_px=scene.blur_px),
+    ]
+    counts = [photograph(plane, rng=rng) for plane in planes[: scene.n_channels]]
+    rim = np.where(cells.rate > 0, RIM[scene.look] * cells.radius, -1.0)
+    return np.stack(counts), label_cells(geometry, rim)

@@ -132,6 +132,20 @@ def brightfield(stage: Stage, *, rng: np.random.Generator) -> Plane:
     return np.maximum(image, 0.03)
 
 
+def dic(stage: Stage, *, rng: np.random.Generator) -> Plane:
+    """Render differential interference contrast: a relief lit from one side (Y, X); background 1.
+
+    Source: Preza, Snyder, Conchello, J. Opt. Soc. Am. A 16 (1999): the image is the derivative of
+    the phase along the shear.
+    """
+    body = thickness(stage, roundness=rng.uniform(0.8, 1.4)) * stage.tone
+    body *= content(stage, strength=rng.uniform(0, 0.4), rng=rng)
+    angle, reach = rng.uniform(0, 2 * np.pi), rng.uniform(0.06, 0.12) * stage.width
+    step = np.array([np.sin(angle), np.cos(angle)]) * reach
+    relief = shift(body, step, order=1) - shift(body, -step, order=1)
+    return np.maximum(1 + rng.uniform(0.3, 0.6) * relief, 0.03)
+
+
 def fluorescence(stage: Stage, *, rng: np.random.Generator) -> Plane:
     """Bright cells on a dark background; 0 background, about 1 in cells, dimensionless."""
     across = np.clip(stage.geometry.across, 0, 1)
@@ -145,7 +159,9 @@ def fluorescence(stage: Stage, *, rng: np.random.Generator) -> Plane:
     return body + rng.uniform(0, 0.5) * glow + rng.uniform(0.02, 0.3)
 
 
-def expose(image: Plane, *, blur_px: float, rng: np.random.Generator) -> NDArray[np.uint16]:
+def expose(
+    image: Plane, *, blur_px: float, rng: np.random.Generator, clipped: bool = False
+) -> NDArray[np.uint16]:
     """Blur, light unevenly, add camera noise and digitise.
 
     Parameters
@@ -156,6 +172,8 @@ def expose(image: Plane, *, blur_px: float, rng: np.random.Generator) -> NDArray
         Standard deviation of the point spread, pixels.
     rng : numpy.random.Generator
         Source of every random number.
+    clipped : bool, optional
+        Whether the brightest part of the frame saturates the camera.
 
     Returns
     -------
@@ -169,7 +187,10 @@ def expose(image: Plane, *, blur_px: float, rng: np.random.Generator) -> NDArray
     grain = rng.standard_normal(image.shape).astype(np.float32)
     if rng.random() < 0.25:  # a resampled or compressed image has correlated noise
         grain = gaussian_filter(grain, 0.7) * 2
-    return digitise(image + noise * shot * grain, rng=rng)
+    image = image + noise * shot * grain
+    if clipped:
+        image = np.minimum(image, np.percentile(image, rng.uniform(40, 99)))
+    return digitise(image, rng=rng)
 
 
 def _gradient(shape: tuple[int, ...], *, rng: np.random.Generator) -> Plane:

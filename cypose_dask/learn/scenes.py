@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["colony", "lawn", "scatter", "chains", "threads", "sparse"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-KIND_ODDS = (0.37, 0.19, 0.16, 0.13, 0.05, 0.10)
+KIND_ODDS = (0.30, 0.16, 0.14, 0.20, 0.10, 0.10)
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,11 @@ class Scene:
 
 
 def draw_scene(
-    shape: tuple[int, int], *, rng: np.random.Generator, kind: Kind | None = None
+    shape: tuple[int, int],
+    *,
+    rng: np.random.Generator,
+    kind: Kind | None = None,
+    decoys: bool = False,
 ) -> Scene:
     """Draw a scene.
 
@@ -58,12 +62,15 @@ def draw_scene(
         Source of every random number.
     kind : str, optional
         One of `KINDS`; drawn at random where it is not given.
+    decoys : bool, optional
+        Whether lysed cells may look as solid as living ones, so that only their lack of
+        chlorophyll tells them.
 
     Returns
     -------
     Scene
     """
-    drawn = KINDS[rng.choice(len(KINDS), p=KIND_ODDS)]
+    drawn = kind or KINDS[rng.choice(len(KINDS), p=KIND_ODDS)]
     makers: dict[Kind, Callable[..., Cells]] = {
         "colony": _colony,
         "lawn": _lawn,
@@ -73,10 +80,13 @@ def draw_scene(
         "sparse": _sparse,
     }
     habit = draw_habit(rng=rng)
-    cells = _stretched(makers[kind or drawn](shape, habit, rng), habit, rng)
+    cells = _stretched(makers[drawn](shape, habit, rng), habit, rng)
     ghosts = _ghosts(cells, shape, habit=habit, rng=rng)
+    if decoys:
+        ghosts = replace(ghosts, tone=rng.uniform(0.04, 1.1, len(ghosts)))
     labelled = np.arange(len(cells) + len(ghosts)) < len(cells)
-    return Scene(cells.join(ghosts), labelled, shape, _warp(shape, habit, rng), habit.blunt)
+    warp = _warp(shape, habit, bent=drawn == "threads", rng=rng)
+    return Scene(cells.join(ghosts), labelled, shape, warp, habit.blunt)
 
 
 def draw_habit(*, rng: np.random.Generator) -> Habit:
@@ -169,7 +179,7 @@ def _sparse(shape: tuple[int, int], habit: Habit, rng: np.random.Generator) -> C
 
 def _threads(shape: tuple[int, int], habit: Habit, rng: np.random.Generator) -> Cells:
     """Long undivided cells, side by side."""
-    habit = replace(habit, aspect=rng.uniform(5, 12), bend=0.05, radius=min(habit.radius, 5.5))
+    habit = replace(habit, aspect=rng.uniform(4, 18), bend=0.05, radius=min(habit.radius, 5.5))
     n = int(rng.integers(6, 28))
     y, x = _somewhere(shape, n, margin=0, rng=rng)
     cells = found(y, x, habit=habit, rng=rng)
@@ -197,10 +207,11 @@ def _chain(shape: tuple[int, int], habit: Habit, rng: np.random.Generator) -> Ce
     n = int(rng.integers(5, 45))
     cells = found(np.zeros(n), np.zeros(n), habit=habit, rng=rng)
     radius, half = cells.radius.copy(), 0.5 * cells.half
-    giants = rng.random(n) < 0.04  # heterocysts
+    giants = rng.random(n) < 0.05  # heterocysts: larger, rounder, and with little chlorophyll
     radius[giants] *= rng.uniform(1.15, 1.4)
     half[giants] *= 0.5
-    overlap = rng.uniform(-0.15, 0.12) * habit.radius  # neighbours touch, or share a septum
+    pigment = np.where(giants, rng.uniform(0.1, 0.6, n), cells.pigment)
+    overlap = rng.uniform(-0.2, 0.08) * habit.radius  # neighbours touch, or share a septum
     length = half + radius - overlap / 2
     along = np.cumsum(2 * length) - length
     sway = np.cumsum(rng.normal(0, rng.uniform(0.02, 0.16), n)) + rng.uniform(0, 2 * np.pi)
@@ -208,7 +219,8 @@ def _chain(shape: tuple[int, int], habit: Habit, rng: np.random.Generator) -> Ce
     step = np.diff(along, prepend=0)
     y = start[0] + np.cumsum(step * np.sin(sway))
     x = start[1] + np.cumsum(step * np.cos(sway))
-    return replace(cells, y=y, x=x, angle=sway, radius=radius, half=half, pinch=_pinch(n, rng))
+    placed = replace(cells, y=y, x=x, angle=sway, radius=radius, half=half, pigment=pigment)
+    return replace(placed, pinch=_pinch(n, rng))
 
 
 def _pinch(n: int, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -225,19 +237,24 @@ def _ghosts(
     cells: Cells, shape: tuple[int, int], *, habit: Habit, rng: np.random.Generator
 ) -> Cells:
     """Pale remains of lysed cells that touch no living one; they are not labelled."""
-    n = int(rng.integers(1, 6)) if rng.random() < 0.25 else 0
+    n = int(rng.integers(1, 8)) if rng.random() < 0.35 else 0
     y, x = _somewhere(shape, n, margin=0, rng=rng)
     ghosts = found(y, x, habit=habit, rng=rng)
-    ghosts = replace(ghosts, tone=rng.uniform(0.04, 0.2, n))
+    ghosts = replace(ghosts, tone=rng.uniform(0.04, 0.2, n), pigment=rng.uniform(0, 0.08, n))
     reach = ghosts.half + 3 * habit.radius
     distance = np.hypot(y[:, None] - cells.y, x[:, None] - cells.x)
     return ghosts.take((distance > reach[:, None] + cells.half).all(axis=1))
 
 
-def _warp(shape: tuple[int, int], habit: Habit, rng: np.random.Generator) -> NDArray[np.float32]:
+def _warp(
+    shape: tuple[int, int], habit: Habit, *, bent: bool, rng: np.random.Generator
+) -> NDArray[np.float32]:
     """Draw a smooth displacement (2, Y, X) that bends cells; none in a third of the frames."""
     if rng.random() < 1 / 3:
         return np.zeros((2, *shape), np.float32)
     scale = rng.uniform(4, 9) * habit.radius
     height = rng.uniform(0.02, 0.1) * scale
+    if bent:  # long cells follow each other around wide curves
+        scale *= 2
+        height = rng.uniform(0.05, 0.25) * scale
     return np.stack([height * smooth_noise(shape, scale, rng=rng) for _ in range(2)])
