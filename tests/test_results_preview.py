@@ -122,7 +122,7 @@ def test_frames_without_labels_are_not_shown_as_frames_without_cells(tmp_path, m
 
     captions = []
     monkeypatch.setattr(
-        preview, "_with_caption", lambda picture, text: captions.append(text) or picture
+        preview, "captioned", lambda picture, text: captions.append(text) or picture
     )
     status = np.array([[Status.DONE], [Status.FAILED], [Status.DONE]], np.uint8)
     labels = make_labels(t=3, y=40, x=60)
@@ -137,7 +137,7 @@ def test_one_cell_is_singular(tmp_path, monkeypatch):
     from cypose_dask.results import preview
 
     captions = []
-    monkeypatch.setattr(preview, "_with_caption", lambda p, text: captions.append(text) or p)
+    monkeypatch.setattr(preview, "captioned", lambda p, text: captions.append(text) or p)
     result = write_result(tmp_path / "m.zarr", make_labels(t=2, y=40, x=60))
     save_preview(result, gray_movie((2, 1, 1, 1, 40, 60)), tmp_path / "x.png", times=[1])
     assert captions == ["frame 1: 1 cell"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import pickle
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from cypose_dask.engine.network import Network, forward
 from cypose_dask.engine.normalize import network_input, select_channels
 from cypose_dask.errors import ModelError, SettingsError
 from cypose_dask.models.builtin import size_model_file
+from cypose_dask.models.pickled import read_pickled_npy
 from cypose_dask.settings import Settings
 
 __all__ = ["DiameterEstimate", "estimate_diameter"]
@@ -144,36 +144,12 @@ def read_size_model(path: Path) -> dict[str, Any]:
         If the file holds anything but numbers and arrays in these four fields.
     """
     try:
-        with path.open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            np.lib.format._read_array_header(file, version)  # type: ignore[attr-defined]
-            content = _NumbersOnly(io.BytesIO(file.read())).load()
-        model = content.item()
+        model = read_pickled_npy(path)
         return {key: np.asarray(model[key], np.float64) for key in ("A", "smean", "ymean")} | {
             "diam_mean": float(model["diam_mean"])
         }
-    except (pickle.UnpicklingError, ValueError, KeyError, AttributeError, EOFError) as error:
+    except (pickle.UnpicklingError, ValueError, LookupError, TypeError) as error:
         raise ModelError(
             f"{path}: not a size model of Cellpose ({error}). Expected a dictionary of A, smean, "
             "diam_mean and ymean; anything else in the file is refused."
         ) from error
-
-
-class _NumbersOnly(pickle.Unpickler):
-    """An unpickler that knows numpy arrays and numbers, and refuses every other name."""
-
-    _allowed = frozenset(
-        (module, name)
-        for package in ("numpy.core", "numpy._core")
-        for module, name in (
-            (f"{package}.multiarray", "_reconstruct"),
-            (f"{package}.multiarray", "scalar"),
-            ("numpy", "ndarray"),
-            ("numpy", "dtype"),
-        )
-    )
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self._allowed:
-            raise pickle.UnpicklingError(f"it names {module}.{name}")
-        return super().find_class(module, name)

@@ -13,7 +13,7 @@ from cypose_dask.results.atomic import whole_file
 from cypose_dask.results.naming import SOFTWARE
 from cypose_dask.results.store import Result, Status, open_result
 
-__all__ = ["save_preview"]
+__all__ = ["captioned", "enlarged", "overlay", "panel_factor", "save_preview", "save_sheet"]
 
 _PANELS = 3
 _PANEL_PX = 480
@@ -54,20 +54,30 @@ def save_preview(
     SettingsError
         If the result has no such position or frame.
     """
-    from PIL import Image
-    from PIL.PngImagePlugin import PngInfo
-
     result = result if isinstance(result, Result) else open_result(result)
     frames = result.layout.frames
     chosen = _evenly(frames) if times is None else [int(t) for t in times]
     _check_choice(chosen, frames, (position, result.n_positions))
     panels = [_panel(result, movie, (t, position)) for t in chosen]
-    sheet = np.concatenate(panels, axis=1)
+    save_sheet(np.concatenate(panels, axis=1), path)
+    return Path(path)
+
+
+def save_sheet(sheet: np.ndarray, path: str | Path) -> None:
+    """Write a picture (Y, X, 3) of uint8 as PNG, marked as ours.
+
+    Raises
+    ------
+    ResultError
+        If `path` is a folder.
+    """
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
     mark = PngInfo()
     mark.add_text("Software", SOFTWARE)
     with whole_file(Path(path)) as partial:
         Image.fromarray(sheet).save(partial, format="PNG", pnginfo=mark)
-    return Path(path)
 
 
 def _evenly(frames: int) -> list[int]:
@@ -97,7 +107,7 @@ def _panel(result: Result, movie: Movie, where: tuple[int, int]) -> np.ndarray:
     cells = int(result.cells(position)[t, z])
     # A frame without labels must not look like a frame without cells.
     found = f"{cells} cell{'' if cells == 1 else 's'}" if done else status.name.lower()
-    return _with_caption(picture, f"frame {at[0]}: {found}")
+    return captioned(picture, f"frame {at[0]}: {found}")
 
 
 def _first_channel(plan: dict[str, object]) -> int:
@@ -121,10 +131,10 @@ def overlay(channel: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """
     from skimage.segmentation import find_boundaries
 
-    factor = max(1, round(_PANEL_PX / max(channel.shape)))
-    gray = _enlarged(_gray(channel), factor)
+    factor = panel_factor(channel.shape)
+    gray = enlarged(_gray(channel), factor)
     picture = np.repeat(gray[..., np.newaxis], 3, axis=2)
-    picture[find_boundaries(_enlarged(labels, factor), mode="inner")] = _OUTLINE
+    picture[find_boundaries(enlarged(labels, factor), mode="inner")] = _OUTLINE
     return picture
 
 
@@ -139,11 +149,18 @@ def _gray(channel: np.ndarray) -> np.ndarray:
     return (np.clip(scaled, 0, 1) * 255).astype(np.uint8)
 
 
-def _enlarged(image: np.ndarray, factor: int) -> np.ndarray:
+def panel_factor(shape: tuple[int, ...]) -> int:
+    """Return the whole factor by which a panel of a frame (Y, X) is enlarged."""
+    return max(1, round(_PANEL_PX / max(shape)))
+
+
+def enlarged(image: np.ndarray, factor: int) -> np.ndarray:
+    """Return an image (Y, X) or (Y, X, 3) with every pixel repeated along Y and X."""
     return image.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
-def _with_caption(picture: np.ndarray, text: str) -> np.ndarray:
+def captioned(picture: np.ndarray, text: str) -> np.ndarray:
+    """Return a picture (Y, X, 3) with a line of text above it, wide enough for the text."""
     from PIL import Image, ImageDraw
 
     height, width = picture.shape[:2]
