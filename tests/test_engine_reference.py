@@ -76,6 +76,15 @@ def test_fixed_intensities_equal_eval(synthetic, cellpose_model, pristine_cellpo
     np.testing.assert_array_equal(ours.labels[0], masks)
 
 
+def test_one_pair_of_intensities_serves_both_channels(synthetic):
+    frame = synthetic.frames[-1:]
+    once, twice = (
+        segment_frames(frame, settings=Settings(channels=(0, 1), normalize=limits))
+        for limits in ((100.0, 30_000.0), (100.0, 30_000.0, 100.0, 30_000.0))
+    )
+    np.testing.assert_array_equal(once.cellprob, twice.cellprob)
+
+
 def test_two_channels_equal_eval(synthetic, cellpose_model, pristine_cellpose):
     frame = synthetic.frames[-1]
     ours = segment_frames(frame[None])

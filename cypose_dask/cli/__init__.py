@@ -24,7 +24,11 @@ COMMANDS = {
     "info": "Show axes, channels, and what a run would do.",
     "export": "Write the labelled TIFs of a result again.",
     "convert": "Convert movies to OME-Zarr.",
+    "evaluate": "Compare predicted labels with the truth.",
     "models": "List models, or look into one.",
+    "frames": "Pick frames out of movies, to annotate them.",
+    "train": "Fine-tune a model on labelled frames, or train one.",
+    "compare": "Rank models, or settings, on a few frames of a movie.",
 }
 
 

@@ -69,7 +69,10 @@ def network_input(frame: np.ndarray, inputs: int, settings: Settings) -> np.ndar
         )
     image = np.zeros((*frame.shape[1:], inputs), np.float32)
     used = np.moveaxis(frame, 0, -1).astype(np.float32)[np.newaxis]
-    image[..., : len(frame)] = transforms.normalize_img(used, **cellpose_normalization(settings))[0]
+    how = cellpose_normalization(settings)
+    if how["lowhigh"] is not None and len(how["lowhigh"]) == 1:  # one pair serves every channel
+        how["lowhigh"] = np.repeat(how["lowhigh"], len(frame), axis=0)
+    image[..., : len(frame)] = transforms.normalize_img(used, **how)[0]
     return image
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,7 +23,8 @@ def resolve_model(name: str | Path = "default") -> ModelSpec:
     name : str or Path
         ``"default"``, a bundled name, a Cellpose 2 or 3 name, a name in Cellpose's
         ``gui_models.txt``, or a path to weights. An existing path wins over a user name, never
-        over a bundled or built-in one.
+        over a bundled or built-in one. A ``registry.toml`` beside the weights, as
+        `cypose-dask train` writes it, says which channels they want.
 
     Raises
     ------
@@ -38,7 +40,7 @@ def resolve_model(name: str | Path = "default") -> ModelSpec:
         return _builtin(name, classes=3)
     path = _existing_file(name)
     if path:
-        return _spec(path.name, "file", path)
+        return _own_file(path)
     if name in _listed_names():
         return _spec(name, "user", _user_file(name))
     hint = " It is a restoration network: use --denoise." if name in builtin.RESTORATION else ""
@@ -107,6 +109,15 @@ def _existing_file(name: str) -> Path | None:
         return path if path.is_file() else None
     except (OSError, RuntimeError, ValueError):  # a name too long, no such home, a NUL
         return None
+
+
+def _own_file(path: Path) -> ModelSpec:
+    """Resolve a path; `cypose-dask train` writes down beside its models what channels they want."""
+    spec = _spec(path.name, "file", path)
+    wants = registry.entry_beside(path, spec.sha256).get("wants", [])
+    # A channel without a name can be any; then the movie's channels must be chosen by hand.
+    known = tuple(tuple(words) for words in wants) if all(wants) else ()
+    return dataclasses.replace(spec, wants=known)
 
 
 def _bundled(name: str) -> ModelSpec:
