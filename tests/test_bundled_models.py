@@ -30,7 +30,7 @@ def test_the_registry_tells_the_truth_of_the_file(name):
     entry, spec = REGISTRY["models"][name], resolve_model(name)
     assert hashlib.sha256((MODELS / entry["file"]).read_bytes()).hexdigest() == entry["sha256"]
     assert entry["inputs"] == len(entry["wants"]) <= spec.network_inputs
-    assert entry["diameter"] == pytest.approx(spec.diam_mean)
+    assert entry["diameter"] == pytest.approx(spec.diameter, abs=0.01)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -44,7 +44,7 @@ def test_every_model_has_a_card_that_says_where_it_comes_from(name):
 def test_the_script_can_train_every_model_that_is_bundled(name):
     plan = train_bundled_models.PLANS[name]
     assert [list(words) for words in plan.wants] == REGISTRY["models"][name]["wants"]
-    assert plan.recipe.diameter == REGISTRY["models"][name]["diameter"]
+    assert plan.recipe.diameter == resolve_model(name).diam_mean
 
 
 def test_no_frame_is_both_trained_on_and_scored():

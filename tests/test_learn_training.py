@@ -311,10 +311,22 @@ def test_float16_file_is_flat_half_the_size_and_loads_in_cellpose(weights, tmp_p
     path = to_float16(weights, tmp_path / "half")
     state = torch.load(path, weights_only=True)
     kinds = {key: value.dtype for key, value in state.items()}
-    assert kinds.pop("diam_mean") == kinds.pop("diam_labels") == torch.float32
+    wide = [key for key in kinds if key.startswith("diam_") or ".running_" in key]
+    assert {kinds.pop(key) for key in wide} == {torch.float32}
     assert {kind for kind in kinds.values() if kind.is_floating_point} == {torch.float16}
     assert path.stat().st_size < 0.6 * weights.stat().st_size
     assert CellposeModel(gpu=False, pretrained_model=str(path)).diam_mean == pytest.approx(18)
+
+
+def test_a_variance_beyond_float16_stays_finite(weights, tmp_path):
+    import torch
+
+    state = torch.load(weights, weights_only=True)
+    key = next(key for key in state if key.endswith("running_var"))
+    state[key][0] = 1e6
+    torch.save(state, tmp_path / "wide")
+    small = torch.load(to_float16(tmp_path / "wide", tmp_path / "half"), weights_only=True)
+    assert small[key][0] == 1e6
 
 
 def test_bundling_writes_weights_registry_and_card_and_keeps_the_other_models(weights, tmp_path):

@@ -25,7 +25,7 @@ class Entry:
     wants : tuple of tuple of str
         Per used input, substrings of the channel names that suit it; case does not matter.
     diameter : float
-        Diameter of cells that the network was trained at, pixels.
+        Mean diameter of the cells that it was trained on, pixels, before they were scaled.
     licence : str
         SPDX name.
     trained : str
@@ -111,7 +111,10 @@ def _as_toml(registry: dict[str, Any]) -> str:
 
 
 def to_float16(source: str | Path, target: str | Path) -> Path:
-    """Store weights as float16, `diam_*` as float32: half the bytes, equal labels in practice.
+    """Store weights as float16: half the bytes, equal labels in practice.
+
+    Diameters and the batch norms' running statistics stay float32: a variance can be larger than
+    float16 holds (65,504) and would become infinite. They are a thousandth of the file.
 
     Parameters
     ----------
@@ -128,7 +131,7 @@ def to_float16(source: str | Path, target: str | Path) -> Path:
     import torch
 
     state = torch.load(source, map_location="cpu", weights_only=True)
-    wide = [key for key in state if key.startswith("diam_")]
+    wide = [key for key in state if key.startswith("diam_") or ".running_" in key]
     small = {
         key: value.half() if value.is_floating_point() and key not in wide else value
         for key, value in state.items()

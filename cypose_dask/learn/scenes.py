@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["colony", "lawn", "scatter", "chains", "threads", "sparse"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-KIND_ODDS = (0.30, 0.16, 0.14, 0.20, 0.10, 0.10)
+KIND_ODDS = (0.25, 0.13, 0.13, 0.17, 0.08, 0.24)
 
 
 @dataclass(frozen=True)
@@ -172,8 +172,11 @@ def _scatter(shape: tuple[int, int], habit: Habit, rng: np.random.Generator) -> 
 
 
 def _sparse(shape: tuple[int, int], habit: Habit, rng: np.random.Generator) -> Cells:
-    """Place a few cells in a wide empty frame, where normalisation brings out the noise."""
-    n = int(rng.integers(1, 5))
+    """Place a few cells in a wide empty frame, where normalisation brings out the noise.
+
+    The first frames of most movies look like this, so such frames are common.
+    """
+    n = int(rng.integers(1, 4))
     return _grown(shape, habit, rng, n_founders=n, cover=rng.uniform(0.003, 0.05), margin=0)
 
 

@@ -184,15 +184,15 @@ def _add_dirt(
     if rng.random() < 0.4:
         amount = rng.normal(0, 0.25) * depth
         dirt += amount * optics.speck(image.shape, rng.uniform(0.8, 2.0) * width, rng=rng)
-    if rng.random() < 0.25:
+    if rng.random() < 0.35:
         dirt += rng.normal(0, 0.15) * depth * _dust_ring(image.shape, width, rng)
     return image + dirt * free
 
 
 def _mottle(shape: tuple[int, ...], width: float, rng: np.random.Generator) -> NDArray[np.float32]:
     """Agar and medium are never flat: faint smooth structure as large as cells, or larger."""
-    strength = np.exp(rng.uniform(np.log(0.002), np.log(0.06)))
-    return strength * optics.smooth_noise(shape, rng.uniform(0.15, 1.2) * width, rng=rng)
+    strength = np.exp(rng.uniform(np.log(0.003), np.log(0.1)))
+    return strength * optics.smooth_noise(shape, rng.uniform(0.12, 1.2) * width, rng=rng)
 
 
 def _dust_ring(
