@@ -17,6 +17,13 @@ Channels = tuple[int | str, ...] | Literal["mean"] | None
 
 # Cellpose's own default restoration network, and CyPose's.
 DEFAULT_RESTORATION = "denoise_cyto3"
+# What may be said on a command line, the default first; "cellpose" and "mps" are only settled.
+ENGINE_CHOICES = {
+    "engine": ("fast", "reference"),
+    "runtime": ("auto", "openvino", "torch", "cellpose"),
+    "precision": ("single", "half"),
+    "dynamics_device": ("auto", "cpu", "cuda", "mps"),
+}
 # Cellpose counts the steps of its dynamics in a uint32, which would wrap.
 _MOST_STEPS = 2**32 - 1
 
@@ -62,8 +69,20 @@ class Settings:
         Frames ``start_frame <= t < end_frame`` are segmented, 0-based; None is the movie's end.
     gpu : bool
         Demand a GPU (CUDA, else MPS). Without one the run is refused.
-    engine : "reference"
-        Which implementation makes the labels.
+    engine : "fast" or "reference"
+        ``"reference"`` calls Cellpose's own functions frame by frame; ``"fast"`` gives the same
+        labels from our kernels and a network runtime.
+    runtime : "auto", "cellpose", "torch" or "openvino"
+        What runs the network: ``"openvino"`` (CPU, from the ``[cpu]`` extra), ``"torch"``, or
+        Cellpose's own call, which is the reference engine's only one. ``"auto"`` is the fastest
+        that is installed and can run this model.
+    precision : "single" or "half"
+        Of the network on a GPU; ``"half"`` is faster there and moves some cell borders.
+    dynamics_device : "auto", "cpu" or "cuda"
+        Where flows are followed. ``"auto"`` is the network's own device, as in Cellpose, whose
+        two implementations differ by some pixels of one cell in seven.
+    skip_empty : bool
+        Leave out tiles in which nothing stands out of the noise (fast engine).
 
     Raises
     ------
@@ -85,12 +104,16 @@ class Settings:
     start_frame: int = 0
     end_frame: int | None = None
     gpu: bool = False
-    engine: Literal["reference"] = "reference"
+    engine: Literal["fast", "reference"] = "fast"
+    runtime: Literal["auto", "cellpose", "torch", "openvino"] = "auto"
+    precision: Literal["single", "half"] = "single"
+    dynamics_device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    skip_empty: bool = False
 
     def __post_init__(self) -> None:
         _make_plain(self)
         _check_text("model", self.model)
-        _check_choice("engine", self.engine, ("reference",))
+        _check_engine(self)
         _check_number("flow_threshold", self.flow_threshold, low=0)
         _check_number("cellprob_threshold", self.cellprob_threshold)
         if self.niter is not None:
@@ -98,6 +121,7 @@ class Settings:
         _check_whole("min_size_px", self.min_size_px, low=-1)
         _check_yes_or_no("invert", self.invert)
         _check_yes_or_no("gpu", self.gpu)
+        _check_yes_or_no("skip_empty", self.skip_empty)
         _check_diameter(self.diameter)
         _check_normalize(self.normalize, self.invert)
         _check_percentiles(self.percentiles)
@@ -199,6 +223,36 @@ def _check_text(name: str, value: Any) -> None:
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise SettingsError(f"{name} is {value!r}; choose one of {', '.join(choices)}.")
+
+
+def _check_engine(settings: Settings) -> None:
+    for name, choices in ENGINE_CHOICES.items():
+        _check_choice(name, getattr(settings, name), choices)
+    if settings.engine == "reference":
+        _check_reference(settings)
+    elif settings.runtime == "cellpose":
+        raise SettingsError("runtime is 'cellpose'; that is --engine reference.")
+    if settings.precision == "half" and not settings.gpu:
+        raise SettingsError("precision is 'half', which only a GPU computes faster; add --gpu.")
+    if settings.dynamics_device in ("cuda", "mps") and not settings.gpu:
+        raise SettingsError(
+            f"dynamics_device is {settings.dynamics_device!r}, but the run was not given a GPU; "
+            "add --gpu."
+        )
+
+
+def _check_reference(settings: Settings) -> None:
+    """Refuse choices that the reference engine, which does what Cellpose does, does not have."""
+    chosen = {
+        "runtime": settings.runtime not in ("auto", "cellpose"),
+        "precision": settings.precision != "single",
+        "skip_empty": settings.skip_empty is True,
+    }
+    for name in (name for name, wrong in chosen.items() if wrong):
+        raise SettingsError(
+            f"{name} is {getattr(settings, name)!r}, which the reference engine does not have. "
+            "Use the fast engine, or leave it out."
+        )
 
 
 def _check_yes_or_no(name: str, value: Any) -> None:

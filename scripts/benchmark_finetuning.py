@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cypose_dask.engine.network import load_networks
 from cypose_dask.learn import Examples, Recipe, evaluate_labels, synthetic_frame, train_network
-from cypose_dask.learn.validation import segment_like
+from cypose_dask.learn.training.validation import segment_like
 from cypose_dask.models import resolve_model
 
 TRAINING, VALIDATION, UNSEEN = (

@@ -21,8 +21,8 @@ import numpy as np
 
 from cypose_dask.engine.network import Network, load_networks
 from cypose_dask.learn import Examples, evaluate_labels, synthetic_frame, synthetic_movie
-from cypose_dask.learn.movie import MOVIE_LOOKS, SPECIES
-from cypose_dask.learn.validation import segment_like
+from cypose_dask.learn.generator.movie import MOVIE_LOOKS, SPECIES
+from cypose_dask.learn.training.validation import segment_like
 from cypose_dask.models import resolve_model
 from cypose_dask.models.registry import bundled_names
 

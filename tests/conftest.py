@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,13 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="run the tests that take minutes, too")
+
+
+def pytest_configure(config):
+    """Begin with an empty cache, which the workers and the subprocesses of the tests share."""
+    folder = tempfile.TemporaryDirectory(prefix="cypose-cache-")
+    config.add_cleanup(folder.cleanup)
+    os.environ["CYPOSE_CACHE"] = folder.name
 
 
 def pytest_collection_modifyitems(config, items):
@@ -63,6 +72,20 @@ def movie(nd2_path):
     from cypose_dask.movies import open_movie
 
     return open_movie(nd2_path)
+
+
+@pytest.fixture
+def cli(capsys):
+    """Run a command line in this process: (exit code, stdout, stderr)."""
+    from cypose_dask.cli import main
+
+    def run(*args):
+        with pytest.raises(SystemExit) as stopped:
+            main([str(arg) for arg in args])
+        captured = capsys.readouterr()
+        return stopped.value.code, captured.out, captured.err
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import pytest
 
 from conftest import ROOT
 from cypose_dask.learn import training_set
-from cypose_dask.learn.evaluation import average_precision, median_diameter
+from cypose_dask.learn.scoring.evaluation import average_precision, median_diameter
 from cypose_dask.models import resolve_model
 
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -92,7 +92,7 @@ def test_a_table_replaces_the_one_between_the_markers_and_nothing_else(tmp_path)
 
 def test_the_default_model_segments_frames_that_it_never_saw():
     from cypose_dask.engine.network import load_networks
-    from cypose_dask.learn.validation import segment_like
+    from cypose_dask.learn.training.validation import segment_like
 
     frames, labels = training_set(2, first_seed=900_000, min_cells=15)
     network = load_networks(resolve_model("default"), "cpu").segmentation

@@ -9,23 +9,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from cypose_dask.cli import COMMANDS, main
+from cypose_dask.cli import COMMANDS
 from cypose_dask.movies import open_movie
 from cypose_dask.results import Status, open_result
 from helpers.nd2_writer import write_nd2
-
-
-@pytest.fixture
-def cli(capsys):
-    """Run a command line in this process: (exit code, stdout, stderr)."""
-
-    def run(*args):
-        with pytest.raises(SystemExit) as stopped:
-            main([str(arg) for arg in args])
-        captured = capsys.readouterr()
-        return stopped.value.code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

@@ -8,21 +8,6 @@ import numpy as np
 import pytest
 import tifffile
 
-from cypose_dask.cli import main
-
-
-@pytest.fixture
-def cli(capsys):
-    """Run a command line in this process: (exit code, stdout, stderr)."""
-
-    def run(*args):
-        with pytest.raises(SystemExit) as stopped:
-            main([str(arg) for arg in args])
-        captured = capsys.readouterr()
-        return stopped.value.code, captured.out, captured.err
-
-    return run
-
 
 @pytest.fixture
 def truth(synthetic, tmp_path):

@@ -8,21 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from cypose_dask.cli import main
 from cypose_dask.movies import open_movie
-
-
-@pytest.fixture
-def cli(capsys):
-    """Run a command line in this process: (exit code, stdout, stderr)."""
-
-    def run(*args):
-        with pytest.raises(SystemExit) as stopped:
-            main([str(arg) for arg in args])
-        captured = capsys.readouterr()
-        return stopped.value.code, captured.out, captured.err
-
-    return run
 
 
 def test_frames_lie_in_the_folder_and_the_next_steps_are_said(nd2_path, cli, tmp_path):

@@ -15,32 +15,18 @@ import numpy as np
 import pytest
 import tifffile
 
-from cypose_dask.cli import main
 from cypose_dask.cli import train as train_command
-from cypose_dask.learn import training
+from cypose_dask.learn.training import loop
 from cypose_dask.models import resolve_model
 
 TINY = ["--epochs", "2", "--crop-px", "32", "--batch-size", "16", "--validate-every", "1"]
 
 
 @pytest.fixture
-def cli(capsys):
-    """Run a command line in this process: (exit code, stdout, stderr)."""
-
-    def run(*args):
-        with pytest.raises(SystemExit) as stopped:
-            main([str(arg) for arg in args])
-        captured = capsys.readouterr()
-        return stopped.value.code, captured.out, captured.err
-
-    return run
-
-
-@pytest.fixture
 def train(cli, monkeypatch):
     """Run ``cypose-dask train`` with scores that rise by 0.01 a validation."""
     count = itertools.count(10)
-    monkeypatch.setattr(training, "mean_precision", lambda net, given: (next(count) / 100,) * 3)
+    monkeypatch.setattr(loop, "mean_precision", lambda net, given: (next(count) / 100,) * 3)
     return lambda *args: cli("train", *args, *TINY)
 
 
@@ -161,7 +147,7 @@ def test_a_model_from_scratch_has_no_score_before(train, frames, tmp_path):
 
 def test_a_model_that_was_not_made_better_says_so(cli, frames, tmp_path, monkeypatch):
     left = iter([0.9, 0.2, 0.1])
-    monkeypatch.setattr(training, "mean_precision", lambda net, given: (next(left),) * 3)
+    monkeypatch.setattr(loop, "mean_precision", lambda net, given: (next(left),) * 3)
     code, out, err = cli("train", frames, "-o", tmp_path / "m", *TINY)
     assert code == 0
     assert "after 0.900 / 0.900 / 0.900 (epoch 0)" in out
@@ -247,7 +233,7 @@ def test_an_interrupted_training_continues_to_the_same_model(cli, frames, tmp_pa
                 raise KeyboardInterrupt
             return (value,) * 3
 
-        monkeypatch.setattr(training, "mean_precision", give)
+        monkeypatch.setattr(loop, "mean_precision", give)
 
     scores(0.1, 0.2, 0.3)
     assert cli("train", frames, "-o", tmp_path / "whole", *TINY)[0] == 0
@@ -344,6 +330,16 @@ def test_a_model_without_its_training_is_replaced_only_by_restart(train, frames,
     assert code == 2
     assert "cannot be continued" in err
     assert train(frames, "-o", tmp_path / "m", "--restart")[0] == 0
+
+
+def test_models_says_how_a_model_was_trained(train, frames, cli, tmp_path):
+    train(frames, "-o", tmp_path / "mine")
+    code, out, err = cli("models", tmp_path / "mine")
+    assert code == 0, err
+    [line] = [line for line in out.splitlines() if line.startswith("trained ")]
+    assert "on 2 frames of 1 movie" in line
+    (tmp_path / "registry.toml").unlink()
+    assert "trained " not in cli("models", tmp_path / "mine")[1]
 
 
 @pytest.mark.parametrize("name", ["", "registry.toml", ".hidden", ".."])

@@ -22,8 +22,8 @@ from cypose_dask.learn import (
     save_frames,
     true_shots,
 )
-from cypose_dask.learn.comparison_ranking import Evidence, rank_variants
-from cypose_dask.learn.comparison_tally import Tally, drift_of, tally_shot
+from cypose_dask.learn.comparison.ranking import Evidence, rank_variants
+from cypose_dask.learn.comparison.tally import Tally, drift_of, tally_shot
 from cypose_dask.movies import open_movie
 from cypose_dask.settings import Settings
 from helpers.nd2_writer import write_nd2
@@ -293,6 +293,18 @@ def test_an_annotated_folder_of_frames_is_a_truth(crop_px, movie, synthetic, tmp
         np.testing.assert_array_equal(shot.frames[0], movie.read_frame(*shot.place)[:, *part])
 
 
+def test_an_annotated_folder_may_hold_its_labels_in_masks(movie, synthetic, tmp_path):
+    saved = save_frames([movie], tmp_path, FrameRequest(n=2))
+    (tmp_path / "masks").mkdir()
+    for path, entry in zip(saved.written, saved.entries, strict=True):
+        labels = synthetic.labels[entry["t"]]
+        tifffile.imwrite(tmp_path / "masks" / f"{path.stem}_cp_masks.tif", labels)
+    shots = list(true_shots(movie, tmp_path, 5))
+    assert len(shots) == 2
+    for shot in shots:
+        np.testing.assert_array_equal(shot.truth, synthetic.labels[shot.place[0]])
+
+
 def test_frames_of_another_movie_are_no_truth(movie, synthetic, tmp_path):
     tifffile.imwrite(tmp_path / "o.tif", synthetic.frames[:2, 0], photometric="minisblack")
     other = open_movie(tmp_path / "o.tif", axes="TYX")
@@ -308,7 +320,7 @@ def test_models_see_their_own_channels_and_settings(movie, monkeypatch):
         seen.append((frames.copy(), settings))
         return segment_frames(frames, model, settings)
 
-    monkeypatch.setattr("cypose_dask.learn.comparison.segment_frames", segment)
+    monkeypatch.setattr("cypose_dask.learn.comparison.compare.segment_frames", segment)
     shots = list(consecutive_shots(movie, 1))
     plain = Settings(channels=(1,), diameter=12, normalize="movie")
     variants = [Variant("one", plain), Variant("mean", Settings(channels="mean"))]

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from cypose_dask.errors import SettingsError
 from cypose_dask.learn import average_precision, evaluate_labels
-from cypose_dask.learn.boundary import outline_errors
-from cypose_dask.learn.counts import pooled
-from cypose_dask.learn.matching import compact, overlaps_of
+from cypose_dask.learn.scoring.boundary import outline_errors
+from cypose_dask.learn.scoring.counts import pooled
+from cypose_dask.learn.scoring.matching import compact, overlaps_of
 
 THRESHOLDS = (0.1, 0.25, 0.5, 0.6, 0.75, 0.9, 1.0)
 
@@ -149,9 +149,28 @@ def test_a_frame_without_cells_in_either_is_not_averaged():
     truth, empty = scene((2, 12, 2, 12)), scene()
     evaluation = evaluate_labels([truth, empty], [truth, empty])
     assert evaluation.mean_ap == (1, 1, 1)
+    assert evaluation.n_without_ap == 1
+    assert evaluation.to_dict()["mean_over_frames"]["frames_left_out"] == 1
     assert evaluation.pooled.ap == (1, 1, 1)
     assert evaluation.to_dict()["frames"][1]["ap"] == [None] * 3
     assert evaluation.worst(3) == []
+
+
+@pytest.mark.parametrize("n_empty", [0, 1, 3])
+def test_frames_without_cells_on_either_side_do_not_change_the_mean(n_empty):
+    truth, missed = scene((2, 12, 2, 12)), scene()
+    found = [truth, missed, truth, *[scene()] * n_empty]
+    scores = average_precision([truth, truth, truth, *[scene()] * n_empty], found)
+    assert scores.mean_ap.tolist() == pytest.approx([2 / 3] * 3)
+    assert scores.n_without_ap == n_empty
+    # Cells where there are none are an error, and such a frame counts.
+    assert average_precision([truth, scene()], [truth, truth]).mean_ap.tolist() == [0.5] * 3
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_mean_of_nothing_is_not_a_number():
+    assert np.isnan(average_precision([scene()], [scene()]).mean_ap).all()
+    assert np.isnan(average_precision([], []).mean_ap).all()
 
 
 def test_mean_of_frames_weighs_frames_and_pooled_weighs_cells():

@@ -13,7 +13,7 @@ from PIL import Image
 
 from cypose_dask.errors import CyposeError, MovieError, MovieNotFoundError, SettingsError
 from cypose_dask.learn import FrameRequest, Reading, find_examples, read_examples, save_frames
-from cypose_dask.learn.example_names import movie_of_name, sortable
+from cypose_dask.learn.training.example_names import movie_of_name, sortable
 from cypose_dask.movies import open_movie
 from cypose_dask.results import Status, create_result
 from cypose_dask.results.store import write_block, write_status
@@ -109,6 +109,34 @@ def test_one_image_can_be_named(folder):
     save_tif(folder / "bare.tif", picture(5))
     with pytest.raises(MovieNotFoundError, match="no image with labels beside it"):
         read_examples([folder / "bare.tif"])
+
+
+@pytest.mark.parametrize("name", ["masks", "labels"])
+@pytest.mark.parametrize("mark", ["", "_cp_masks", "_masks"])
+def test_labels_in_a_folder_beside_the_images_are_paired(name, mark, tmp_path):
+    for i in range(3):
+        save_tif(tmp_path / f"a_{i}.tif", picture(i))
+        save_tif(tmp_path / name / f"a_{i}{mark}.tif", truth(i))
+    found = find_examples([tmp_path])
+    assert numbers(found.examples) == [0, 1, 2]
+    for number, labels in enumerate(found.examples.labels):
+        np.testing.assert_array_equal(labels, truth(number))
+    assert found.notes == ()
+    assert numbers(read_examples([tmp_path / "a_1.tif"])) == [1]
+
+
+def test_labels_beside_the_images_win_over_those_inside(folder):
+    save_tif(folder / "masks" / "a_t001.tif", truth(8))
+    assert numbers(read_examples([folder])) == [0, 1, 2, 3]
+    np.testing.assert_array_equal(read_examples([folder]).labels[0], truth(0))
+
+
+def test_labels_in_two_folders_are_refused(tmp_path):
+    save_tif(tmp_path / "a.tif", picture(0))
+    for name in ("masks", "labels"):
+        save_tif(tmp_path / name / "a.tif", truth(0))
+    with pytest.raises(SettingsError, match=r"masks and .*labels both hold label files"):
+        read_examples([tmp_path])
 
 
 def test_images_without_labels_are_left_out_with_a_note(folder):

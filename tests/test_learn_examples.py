@@ -7,7 +7,7 @@ import pytest
 
 from cypose_dask.errors import SettingsError
 from cypose_dask.learn import Examples
-from cypose_dask.learn.examples import split_by_movie, split_in_time
+from cypose_dask.learn.training.examples import split_by_movie, split_in_time
 
 
 def make(*counts: int) -> Examples:

@@ -10,8 +10,8 @@ import tifffile
 
 from cypose_dask.errors import DamagedFrameError, ResultError, SettingsError
 from cypose_dask.learn import FrameRequest, save_frames, select_frames, synthetic_movie
-from cypose_dask.learn.frame_choice import most_different
-from cypose_dask.learn.frame_features import cell_maps, look_at, window_shares
+from cypose_dask.learn.frames.choice import most_different
+from cypose_dask.learn.frames.features import cell_maps, look_at, window_shares
 from cypose_dask.movies import open_movie
 from cypose_dask.movies.lazy import LazyFrames
 from helpers.nd2_writer import write_nd2

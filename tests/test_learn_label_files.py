@@ -16,7 +16,7 @@ from cypose_dask.errors import (
     SettingsError,
 )
 from cypose_dask.learn import evaluate_files, read_labels
-from cypose_dask.learn.label_pairs import (
+from cypose_dask.learn.scoring.label_pairs import (
     find_images,
     find_label_files,
     label_stem,
@@ -276,6 +276,17 @@ def test_images_beside_marked_labels_are_no_labels(tmp_path):
     assert sorted(find_label_files(folder)) == ["a", "b"]
     write_result(folder / "a.zarr", FRAME[None, None, None].astype(np.uint32))
     assert find_images(folder, ["a"]) == {"a": folder / "a.tif"}
+
+
+@pytest.mark.parametrize("name", ["masks", "labels"])
+def test_labels_may_lie_in_a_folder_beside_the_images(name, tmp_path):
+    images = folder_of(tmp_path / "i", a=FRAME + 99, b=FRAME + 99)
+    inside = folder_of(images / name, a_cp_masks=FRAME, b_cp_masks=FRAME)
+    assert {one.path.parent for one in find_label_files(images).values()} == {inside}
+    [one, two], _ = pair_labels(folder_of(tmp_path / "p", a=FRAME, b=FRAME), images)
+    assert (one.name, two.name, one.truth.path) == ("a", "b", inside / "a_cp_masks.tif")
+    folder_of(images, a_masks=FRAME)
+    assert [one.path for one in find_label_files(images).values()] == [images / "a_masks.tif"]
 
 
 def test_unmarked_files_are_labels_where_none_is_marked(tmp_path):

@@ -8,12 +8,13 @@ from scipy.ndimage import label as components
 from skimage.measure import regionprops
 
 from cypose_dask.errors import SettingsError
-from cypose_dask.learn import filament, film, synthetic_frame, synthetic_movie, training_set
-from cypose_dask.learn.colony import Habit, divide, found, relax
-from cypose_dask.learn.movie import MOVIE_LOOKS, SPECIES
-from cypose_dask.learn.raster import MIN_LABEL_PX, label_cells, largest_pieces, rasterise
-from cypose_dask.learn.scenes import draw_scene
-from cypose_dask.learn.synthetic import render
+from cypose_dask.learn import film, synthetic_frame, synthetic_movie, training_set
+from cypose_dask.learn.generator import filament
+from cypose_dask.learn.generator.colony import Habit, divide, found, relax
+from cypose_dask.learn.generator.movie import MOVIE_LOOKS, SPECIES
+from cypose_dask.learn.generator.raster import MIN_LABEL_PX, label_cells, largest_pieces, rasterise
+from cypose_dask.learn.generator.scenes import draw_scene
+from cypose_dask.learn.generator.synthetic import render
 
 SEEDS = range(12)
 
@@ -233,7 +234,7 @@ def test_a_film_goes_on_where_a_movie_of_it_ends():
 @pytest.mark.parametrize("species", SPECIES)
 def test_a_long_film_keeps_only_the_cells_that_are_near(species, monkeypatch):
     """Growth is exponential; what leaves the frame is forgotten."""
-    from cypose_dask.learn import movie as module
+    from cypose_dask.learn.generator import movie as module
 
     seen = []
     plain = module.rasterise
@@ -246,7 +247,7 @@ def test_a_long_film_keeps_only_the_cells_that_are_near(species, monkeypatch):
 
 
 def test_lysed_cells_pale_and_lose_their_label_and_do_not_come_back(monkeypatch):
-    from cypose_dask.learn import movie as module
+    from cypose_dask.learn.generator import movie as module
 
     monkeypatch.setattr(module, "LYSIS_ODDS", 1.0)
     for species in SPECIES:

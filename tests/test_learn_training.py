@@ -6,20 +6,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cypose_dask.errors import CyposeError, ModelError, SettingsError
+from cypose_dask.errors import CyposeError, SettingsError
 from cypose_dask.learn import (
     Examples,
     average_precision,
     bundle_model,
     train_network,
-    training,
     training_set,
 )
-from cypose_dask.learn.bundle import Entry, to_float16
-from cypose_dask.learn.checkpoint import content_hash
-from cypose_dask.learn.evaluation import median_diameter, score_network
-from cypose_dask.learn.targets import prepare
-from cypose_dask.learn.training import Recipe, new_network
+from cypose_dask.learn.scoring.evaluation import median_diameter
+from cypose_dask.learn.training import loop
+from cypose_dask.learn.training.bundle import Entry, to_float16
+from cypose_dask.learn.training.checkpoint import content_hash
+from cypose_dask.learn.training.loop import Recipe, new_network
+from cypose_dask.learn.training.targets import prepare
 from cypose_dask.models import resolve_model
 
 MODELS = Path(__file__).parent.parent / "models"
@@ -122,7 +122,7 @@ def scores(monkeypatch):
 
     def give(*values):
         left = iter(values)
-        monkeypatch.setattr(training, "mean_precision", lambda net, examples: (next(left),) * 3)
+        monkeypatch.setattr(loop, "mean_precision", lambda net, examples: (next(left),) * 3)
 
     return give
 
@@ -211,14 +211,14 @@ def test_a_training_that_was_stopped_continues_to_the_same_weights(train, scores
 
 
 def test_every_epoch_draws_its_own_crops(train, scores, monkeypatch):
-    draw, drawn = training.Crops.epoch, []
+    draw, drawn = loop.Crops.epoch, []
 
     def watched(self, n_crops, *, batch_size, seed):
         for images, targets in draw(self, n_crops, batch_size=batch_size, seed=seed):
             drawn.append(images.copy())
             yield images, targets
 
-    monkeypatch.setattr(training.Crops, "epoch", watched)
+    monkeypatch.setattr(loop.Crops, "epoch", watched)
     scores(1, 2, 1, 2)
     recipe = tiny_recipe(n_epochs=2)
     train("one", recipe)
@@ -345,32 +345,6 @@ def test_bundling_writes_weights_registry_and_card_and_keeps_the_other_models(we
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "one", "one.md", "registry.toml", "two", "two.md",
     ]  # fmt: skip
-
-
-def test_bundling_refuses_a_registry_that_it_cannot_read(weights, tmp_path):
-    (tmp_path / "registry.toml").write_text("not [ toml")
-    with pytest.raises(ModelError, match="is not TOML"):
-        bundle_model(weights, tmp_path, name="one", entry=ENTRY, card="")
-
-
-def test_bundled_weights_are_those_that_the_registry_names():
-    import hashlib
-
-    registry = tomllib.loads((MODELS / "registry.toml").read_text())
-    assert registry["default"] in registry["models"]
-    for entry in registry["models"].values():
-        path = MODELS / entry["file"]
-        assert hashlib.sha256(path.read_bytes()).hexdigest() == entry["sha256"]
-        assert (MODELS / f"{entry['file']}.md").exists()
-        assert entry["inputs"] == len(entry["wants"])
-
-
-def test_the_bundled_model_segments_frames_that_it_never_saw():
-    """Cellpose itself loads the file with its default of two inputs."""
-    frames, labels = training_set(2, first_seed=900_000, min_cells=15)
-    scores = score_network(MODELS / "cyano-rods", frames, labels)
-    assert scores.mean_ap[0] > 0.8
-    assert scores.mean_ap[1] > 0.6
 
 
 @pytest.mark.slow

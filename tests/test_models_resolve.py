@@ -178,13 +178,13 @@ def test_odd_names_are_not_found_and_nothing_worse(resolve, name):
 
 
 def test_an_unreadable_file_is_a_model_error(tmp_path, monkeypatch):
-    import torch
+    from cypose_dask.models import resolve
 
-    def refuse(path, **options):
+    def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
 
     path = write_weights(tmp_path / "mine")
-    monkeypatch.setattr(torch, "load", refuse)
+    monkeypatch.setattr(resolve, "file_sha256", refuse)
     with pytest.raises(ModelError, match=r"mine: cannot be read \(Permission denied"):
         resolve_model(path)
 

@@ -7,6 +7,7 @@ import os
 import psutil
 import pytest
 
+from cypose_dask.engine import usable_cores
 from cypose_dask.errors import RunError
 from cypose_dask.run import clusters, connect
 
@@ -34,13 +35,35 @@ def test_processes_listen_on_loopback_only(client):
 
 
 def test_workers_divide_the_cores(client):
-    share = max(1, clusters._cores() // 2)
+    share = max(1, usable_cores() // 2)
     assert set(client.run(os.environ.get, "OMP_NUM_THREADS").values()) == {str(share)}
 
 
 def test_a_gpu_gets_one_process_with_threads_for_the_overlap():
     options = clusters._local_options(None, gpu=True, processes=True)
     assert (options["n_workers"], options["threads_per_worker"]) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("cores", "gigabytes", "workers", "expected"),
+    [
+        (2, 24, None, (1, 2, 2)),
+        (8, 64, None, (1, 8, 8)),
+        (64, 512, None, (8, 8, 8)),
+        (64, 512, 16, (16, 4, 4)),
+        (8, 6, None, (1, 4, 8)),  # memory for four frames: each may use two cores
+        (2, 1, None, (1, 1, 2)),
+        (2, 24, 4, (4, 1, 1)),
+    ],
+)
+def test_every_core_has_a_thread_where_memory_allows(
+    cores, gigabytes, workers, expected, monkeypatch
+):
+    from distributed import system
+
+    monkeypatch.setattr(clusters, "usable_cores", lambda: cores)
+    monkeypatch.setattr(system, "MEMORY_LIMIT", gigabytes * 2**30)
+    assert clusters._layout(workers, gpu=False, processes=True) == expected
 
 
 def test_the_environment_names_a_scheduler(client, monkeypatch):

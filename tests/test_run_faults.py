@@ -115,19 +115,19 @@ def test_damaged_frames_are_not_tried_again(holed, client, tmp_path):
 def test_a_frame_that_raises_fails_alone_and_is_tried_again(
     movie, expected_labels, tmp_path, monkeypatch
 ):
-    from cypose_dask.run import worker
+    from cypose_dask.engine import segment as engine
 
-    real = worker.segment_frame
+    real = engine.select_channels
 
-    def fails_on_frame_2(frame, networks, settings):
+    def fails_on_frame_2(frame, mean):
         if np.array_equal(frame[0], movie.read_frame(2)[0]):
             raise RuntimeError("cosmic ray")
-        return real(frame, networks, settings)
+        return real(frame, mean)
 
     path = tmp_path / "m.zarr"
     with connect(processes=False, workers=1) as threads:
         with monkeypatch.context() as patch:
-            patch.setattr(worker, "segment_frame", fails_on_frame_2)
+            patch.setattr(engine, "select_channels", fails_on_frame_2)
             result = segment(movie, path, client=threads)
         assert result.status()[:, 0].tolist() == [1, 1, Status.FAILED, 1, 1]
         failed = [f for r in Journal(journal_of(path)).read() for f in r.frames if f.error]

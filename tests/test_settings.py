@@ -29,7 +29,11 @@ REFUSED = {
     "start_frame": [-1, 1.5, NAN, "2", None, True],
     "end_frame": [0, -1, 2.5, "9", True],
     "gpu": [1, "cuda", None],
-    "engine": ["fast", None, 1],
+    "engine": ["faster", None, 1],
+    "runtime": ["tensorrt", None, 1],
+    "precision": ["double", None, 16],
+    "dynamics_device": ["gpu", None, 0],
+    "skip_empty": [1, "yes", None],
 }
 REFUSED_OPTIONS = {
     "frames_per_block": [0, -1, 1.5, "4", True, NAN],
@@ -53,6 +57,10 @@ EVERY_FIELD = Settings(
     start_frame=2,
     end_frame=9,
     gpu=True,
+    runtime="torch",
+    precision="half",
+    dynamics_device="cpu",
+    skip_empty=True,
 )
 
 
@@ -115,8 +123,29 @@ def test_settings_are_equal_after_a_way_through_json():
 
 
 def test_every_field_differs_from_its_default_in_the_round_trip():
-    same = {"engine"}  # there is one engine so far
+    same = {"engine"}  # the reference engine has none of the choices after it
     assert set(EVERY_FIELD.changed()) == set(EVERY_FIELD.to_dict()) - same
+
+
+@pytest.mark.parametrize(
+    "choice", [{"runtime": "torch"}, {"precision": "half", "gpu": True}, {"skip_empty": True}]
+)
+def test_the_reference_engine_has_no_choices(choice):
+    with pytest.raises(SettingsError, match="reference engine does not have"):
+        Settings(engine="reference", **choice)
+    assert Settings(engine="fast", **choice).engine == "fast"
+
+
+@pytest.mark.parametrize("choice", [{"precision": "half"}, {"dynamics_device": "cuda"}])
+def test_choices_of_a_gpu_need_a_gpu(choice):
+    with pytest.raises(SettingsError, match="add --gpu"):
+        Settings(engine="fast", **choice)
+
+
+def test_cellposes_own_network_call_belongs_to_the_reference_engine():
+    assert Settings(engine="reference", runtime="cellpose").runtime == "cellpose"
+    with pytest.raises(SettingsError, match="--engine reference"):
+        Settings(engine="fast", runtime="cellpose")
 
 
 def test_settings_pickle_and_hash():

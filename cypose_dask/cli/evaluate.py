@@ -11,9 +11,9 @@ import click
 from cypose_dask.cli.options import quiet_libraries
 
 if TYPE_CHECKING:
-    from cypose_dask.learn.counts import Counts
-    from cypose_dask.learn.evaluation import Evaluation
-    from cypose_dask.learn.file_evaluation import FileEvaluation
+    from cypose_dask.learn.scoring.counts import Counts
+    from cypose_dask.learn.scoring.evaluation import Evaluation
+    from cypose_dask.learn.scoring.file_evaluation import FileEvaluation
 
 __all__ = ["command"]
 
@@ -68,7 +68,7 @@ def command(
 
     The order matters: swapped, precision becomes recall. Both are a TIF, a PNG, a Cellpose _seg.npy
     or a result (.zarr), or both are folders, whose files are paired by name without _seg,
-    _cp_masks, _masks or _labels.
+    _cp_masks, _masks or _labels. In a folder of images, labels may lie in masks/ or labels/.
 
     AP is tp / (tp + fp + fn), as in Cellpose. PQ is panoptic quality at IoU above 0.5. A split
     is a true cell in several pieces, a merge is a predicted cell that holds several true ones.
@@ -81,8 +81,8 @@ def command(
     """
     quiet_libraries()
     _check_options(picture, image)
-    from cypose_dask.learn.evaluation import THRESHOLDS
-    from cypose_dask.learn.file_evaluation import evaluate_files
+    from cypose_dask.learn.scoring.evaluation import THRESHOLDS
+    from cypose_dask.learn.scoring.file_evaluation import evaluate_files
 
     found = evaluate_files(prediction, truth, thresholds=thresholds or THRESHOLDS, **rules)
     click.echo("\n".join(_report(found)))
@@ -196,6 +196,10 @@ def _sentences(evaluation: Evaluation) -> list[str]:
             f"PQ {_number(counts.pq)} = SQ {_number(counts.sq)} x RQ {_number(counts.rq)}"
             " (IoU above 0.5)"
         )
+        left_out = evaluation.n_without_ap
+        if left_out:
+            frames = "1 frame has" if left_out == 1 else f"{left_out} frames have"
+            lines.append(f"{frames} no cell on either side; the mean of frames is without them.")
     if counts.outlined:
         lines.append(
             f"Predicted outlines lie {counts.boundary_px:.2f} px from the true ones, "
@@ -241,7 +245,7 @@ def _write_json(found: FileEvaluation, path: Path) -> None:
 
 
 def _draw(found: FileEvaluation, path: Path, how: tuple[Path | None, int]) -> None:
-    from cypose_dask.learn.worst_frames import open_backdrops, save_worst_frames
+    from cypose_dask.learn.scoring.worst_frames import open_backdrops, save_worst_frames
 
     image, worst = how
     pairs = list({id(pair): pair for pair, _ in found.places}.values())

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import click
+
+if TYPE_CHECKING:
+    from cypose_dask.models import ModelSpec
 
 __all__ = ["command"]
 
@@ -35,7 +41,7 @@ def _list() -> None:
 
 
 def _describe(name: str) -> None:
-    from cypose_dask.models import registry, resolve_model
+    from cypose_dask.models import resolve_model
 
     spec = resolve_model(name)
     click.echo(f"name        {spec.name} ({spec.kind})")
@@ -45,5 +51,15 @@ def _describe(name: str) -> None:
     click.echo(f"diameter    {spec.diameter:.4g} px in training, rescaled to {spec.diam_mean:.4g}")
     for words in spec.wants:
         click.echo(f"wants       a channel called {', '.join(words)}")
+    trained = _entry(spec).get("trained")
+    if trained:
+        click.echo(f"trained     {trained}")
+
+
+def _entry(spec: ModelSpec) -> dict[str, Any]:
+    """Return what a registry says of a model: ours, or the one that `train` wrote beside it."""
+    from cypose_dask.models import registry
+
     if spec.kind == "bundled":
-        click.echo(f"trained     {registry.bundled_entry(spec.name)['trained']}")
+        return registry.bundled_entry(spec.name)
+    return registry.entry_beside(Path(spec.path), spec.sha256)

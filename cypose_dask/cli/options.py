@@ -8,7 +8,14 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["cluster_options", "open_options", "parse_channels", "parse_diameter", "parse_normalize"]
+__all__ = [
+    "cluster_options",
+    "engine_options",
+    "open_options",
+    "parse_channels",
+    "parse_diameter",
+    "parse_normalize",
+]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -38,6 +45,34 @@ def cluster_options(command: Command) -> Command:
         ),
         click.option("--workers", type=click.IntRange(1), help="Worker processes on this machine."),
     ):
+        command = option(command)
+    return command
+
+
+def engine_options(command: Command) -> Command:
+    """Add the options that choose an implementation."""
+    for option in (
+        click.option(
+            "--skip-empty", is_flag=True,
+            help="Leave out tiles in which nothing stands out of the noise.",
+        ),
+        click.option(
+            "--dynamics-device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto",
+            show_default=True, help="Where flows are followed; auto is the network's device.",
+        ),
+        click.option(
+            "--precision", type=click.Choice(["single", "half"]), default="single",
+            show_default=True, help="Of the network on a GPU; half moves some borders.",
+        ),
+        click.option(
+            "--runtime", type=click.Choice(["auto", "openvino", "torch"]), default="auto",
+            show_default=True, help="What runs the network.",
+        ),
+        click.option(
+            "--engine", type=click.Choice(["fast", "reference"]), default="fast",
+            show_default=True, help="Our own kernels, or Cellpose's functions frame by frame.",
+        ),
+    ):  # fmt: skip
         command = option(command)
     return command
 

@@ -10,6 +10,7 @@ import click
 
 from cypose_dask.cli.options import (
     cluster_options,
+    engine_options,
     open_options,
     parse_channels,
     parse_diameter,
@@ -66,10 +67,7 @@ __all__ = ["command"]
 @click.option("--start-frame", "--start_frame", type=int, default=0, help="First frame, 0-based.")
 @click.option("--end-frame", "--end_frame", type=int, help="Frame after the last.")
 @click.option("--gpu", "--use_gpu", is_flag=True, help="Demand a GPU: CUDA, else MPS.")
-@click.option(
-    "--engine", type=click.Choice(["reference"]), default="reference", show_default=True,
-    help="Implementation.",
-)  # fmt: skip
+@engine_options
 @click.option("--debug", is_flag=True, help="Keep flows and probabilities too.")
 @click.option("--preview", is_flag=True, help="Draw outlines over three frames, as PNG.")
 @click.option("--restart", is_flag=True, help="Delete an earlier result instead of continuing it.")

@@ -14,8 +14,8 @@ from click.core import ParameterSource
 from cypose_dask.cli.options import parse_channels, quiet_libraries
 
 if TYPE_CHECKING:
-    from cypose_dask.learn.train_model import TrainedModel
-    from cypose_dask.learn.training import Epoch
+    from cypose_dask.learn.training.job import TrainedModel
+    from cypose_dask.learn.training.loop import Epoch
 
 __all__ = ["command"]
 
@@ -95,14 +95,15 @@ def command(ctx: click.Context, /, sources: tuple[str, ...], output: Path, **giv
     """Fine-tune a model on labelled frames, or train one from scratch.
 
     A SOURCE is a folder of images with their labels beside them (NAME_seg.npy of Cellpose's GUI,
-    NAME_cp_masks.tif, NAME_masks.tif or NAME_labels.tif), one such image, or a result (.zarr) whose
-    labels you corrected. Label every cell of a frame: what is not labelled is taught as background.
+    NAME_cp_masks.tif, NAME_masks.tif or NAME_labels.tif) or in a folder masks/ or labels/ in it,
+    one such image, or a result (.zarr) whose labels you corrected. Label every cell of a frame:
+    what is not labelled is taught as background.
 
     Whole movies are set aside to score on, and the epoch with the best score is kept. Run the same
     command again to continue a training that stopped.
     """
     quiet_libraries()
-    from cypose_dask.learn.train_model import check_output, train_model
+    from cypose_dask.learn.training.job import check_output, train_model
 
     if not sources and not given["synthetic"]:
         raise click.UsageError("Give a SOURCE of labelled frames, or --synthetic N.")
@@ -120,8 +121,8 @@ def command(ctx: click.Context, /, sources: tuple[str, ...], output: Path, **giv
 
 def _job(sources: tuple[str, ...], output: Path, given: dict[str, Any]) -> Any:
     """Read the frames and settle everything else."""
-    from cypose_dask.learn.card import UNKNOWN_LICENCE
-    from cypose_dask.learn.train_model import About, ModelJob, default_recipe
+    from cypose_dask.learn.training.card import UNKNOWN_LICENCE
+    from cypose_dask.learn.training.job import About, ModelJob, default_recipe
     from cypose_dask.models import resolve_model
 
     start = None if given["from_scratch"] else resolve_model(given["start"])
@@ -175,7 +176,7 @@ def _frames(sources: tuple[str, ...], start: Any, given: dict[str, Any]) -> tupl
 
 
 def _found(sources: tuple[str, ...], start: Any, given: dict[str, Any]) -> Any:
-    from cypose_dask.learn.example_files import Reading, find_examples
+    from cypose_dask.learn.training.example_files import Reading, find_examples
 
     def choose(info: Any) -> Any:
         from cypose_dask.run.channels import resolve_channels
@@ -197,7 +198,7 @@ def _found(sources: tuple[str, ...], start: Any, given: dict[str, Any]) -> Any:
 
 
 def _split(examples: Any, given: dict[str, Any]) -> tuple[Any, Any]:
-    from cypose_dask.learn.examples import split_by_movie, split_in_time
+    from cypose_dask.learn.training.examples import split_by_movie, split_in_time
 
     share = given["validation_share"]
     if len(set(examples.movies)) > 1:

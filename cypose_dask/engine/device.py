@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import threading
+
 from cypose_dask.errors import DeviceError
 
-__all__ = ["choose_device"]
+__all__ = ["choose_device", "on_device", "usable_cores"]
+
+# Blocks on neighbouring threads read, follow flows and write while one of them is on the device.
+on_device = threading.Semaphore(1)
+
+
+def usable_cores() -> int:
+    """Return the cores that this process may use: ``OMP_NUM_THREADS`` where it is set, else all."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    if told.isdigit() and int(told):
+        return int(told)
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def choose_device(gpu: bool) -> str:

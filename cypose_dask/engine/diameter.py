@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cypose_dask.engine.network import Network, forward
+from cypose_dask.engine.network import Network
 from cypose_dask.engine.normalize import network_input, select_channels
 from cypose_dask.errors import ModelError, SettingsError
 from cypose_dask.models.builtin import size_model_file
@@ -100,7 +100,7 @@ def _measure(frame: np.ndarray, network: Network, how: tuple[Settings, Any]) -> 
 
 def _guess_from_style(image: np.ndarray, network: Network, size_model: dict[str, Any]) -> float:
     rescale = network.spec.diam_mean / network.spec.diameter
-    _, style = forward(network, image, rescale)
+    _, style = network.forward([image], rescale)[0]
     log_size = size_model["A"] @ (style - size_model["smean"]).T
     size = np.exp(log_size + np.log(size_model["diam_mean"]) + size_model["ymean"])
     return float(np.maximum(_SMALLEST_PX, size).reshape(-1)[0])
@@ -110,7 +110,7 @@ def _median_diameter(image: np.ndarray, network: Network, rescale: float) -> flo
     import torch
     from cellpose import dynamics, utils
 
-    output, _ = forward(network, image, rescale)
+    output, _ = network.forward([image], rescale)[0]
     labels = dynamics.resize_and_compute_masks(
         output[..., :2].transpose(2, 0, 1),
         output[..., 2],

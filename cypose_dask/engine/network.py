@@ -1,30 +1,84 @@
-"""Networks in memory: one of each model a process, and one user of the device at a time."""
+"""Networks in memory: one of each model a process."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from cypose_dask.engine.device import usable_cores
+from cypose_dask.engine.stats import Timer
 from cypose_dask.errors import ModelError
 from cypose_dask.models.spec import ModelSpec, file_sha256
+from cypose_dask.settings import Settings
 
-__all__ = ["Network", "Networks", "forward", "load_networks"]
+if TYPE_CHECKING:
+    from cypose_dask.engine.restore import Restoration
 
-# Cellpose's own tiling; together with a batch of 8 tiles these are `CellposeModel.eval`'s defaults.
-TILE_PX, TILE_OVERLAP, TILES_PER_BATCH = 224, 0.1, 8
+__all__ = ["Forward", "Network", "Networks", "load_networks"]
+
+# A raw output (Y', X', 3) of flow in y, flow in x and logit, and the style (256,).
+Output = tuple[np.ndarray, np.ndarray]
+
+
+class Forward(Protocol):
+    """Runs a network over whole frames, in tiles."""
+
+    def __call__(
+        self,
+        images: Sequence[np.ndarray],
+        rescale: float,
+        *,
+        skip_empty: bool = False,
+        timer: Timer | None = None,
+    ) -> list[Output]:
+        """Predict frames of one shape.
+
+        Parameters
+        ----------
+        images : sequence of (Y, X, C) ndarray of float32
+            Normalised, dimensionless; C is the network's number of inputs.
+        rescale : float
+            ``diam_mean / diameter``, dimensionless; the frames are resized by it first.
+        skip_empty : bool
+            Leave out tiles without structure.
+        timer : Timer
+            Counts the seconds of the stages.
+
+        Returns
+        -------
+        list of (output, style)
+            (Y', X', 3) float32: flow in y, flow in x, logit, at the rescaled size; (256,) float32.
+        """
+        ...
+
+    def frames_at_once(self, shape: tuple[int, ...], rescale: float) -> int:
+        """Return how many frames (Y, X) of a block fill the device."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """One model in memory: Cellpose's object, the address it came from and its device."""
+    """One model in memory.
 
-    cellpose: Any
+    Attributes
+    ----------
+    forward : Forward
+        Of the engine and runtime that it was loaded for.
+    spec : ModelSpec
+    device : str
+        ``"cpu"``, ``"cuda"`` or ``"mps"``.
+    threads : int
+        Cores that one frame may use.
+    """
+
+    forward: Forward
     spec: ModelSpec
     device: str
+    threads: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,78 +86,60 @@ class Networks:
     """What a run needs in memory: the segmentation network and, if asked for, a restoration."""
 
     segmentation: Network
-    restoration: Network | None = None
+    restoration: Restoration | None = None
+
+    def frames_at_once(self, shape: tuple[int, ...], settings: Settings) -> int:
+        """Return how many frames (Y, X) `segment_group` should be given at once."""
+        network = self.segmentation
+        rescale = network.spec.diam_mean / settings.diameter_px
+        return network.forward.frames_at_once(shape, rescale)
 
 
-_loaded: dict[tuple[str, str], Any] = {}
+_loaded: dict[tuple[object, ...], Any] = {}
 _loading = threading.Lock()
-# Blocks on neighbouring threads read, follow flows and write while one of them is on the device.
-_on_device = threading.Semaphore(1)
 
 
-def load_networks(model: ModelSpec, device: str, restoration: ModelSpec | None = None) -> Networks:
+def load_networks(
+    model: ModelSpec,
+    device: str,
+    restoration: ModelSpec | None = None,
+    *,
+    settings: Settings | None = None,
+    threads: int | None = None,
+) -> Networks:
     """Return the networks of a run, loading each at most once a process.
+
+    Parameters
+    ----------
+    model, restoration : ModelSpec, ModelSpec or None
+    device : str
+        ``"cpu"``, ``"cuda"`` or ``"mps"``.
+    settings : Settings
+        Its engine, runtime and precision count.
+    threads : int or None
+        Cores that one frame may use. None is all that this process may use.
 
     Raises
     ------
     ModelError
-        If a file is no longer the one that was hashed when it was resolved.
+        If a file is no longer the one that was hashed when it was resolved, or the runtime
+        cannot run it.
     """
+    settings, threads = settings or Settings(), threads or usable_cores()
+    how = (device, settings.engine, settings.runtime, settings.precision, threads)
     return Networks(
-        segmentation=_load_once(model, device, _load_segmentation),
-        restoration=_load_once(restoration, device, _load_restoration) if restoration else None,
+        Network(_load_once(model, how, _load_segmentation), model, device, threads),
+        _load_once(restoration, (device,), _load_restoration) if restoration else None,
     )
 
 
-def forward(network: Network, image: np.ndarray, rescale: float) -> tuple[np.ndarray, np.ndarray]:
-    """Run a segmentation network over one frame, in tiles.
-
-    Parameters
-    ----------
-    image : (Y, X, C) ndarray of float32
-        Normalised, dimensionless; C is the network's number of inputs.
-    rescale : float
-        ``diam_mean / diameter``, dimensionless; the frame is resized by it first.
-
-    Returns
-    -------
-    output : (Y', X', 3) ndarray of float32
-        Flow in y, flow in x, logit, at the rescaled size.
-    style : (256,) ndarray of float32
-
-    Notes
-    -----
-    Source: cellpose 3.1.1.3 `models.CellposeModel._run_net`.
-    """
-    from cellpose import core
-
-    with _on_device:
-        output, styles = core.run_net(
-            network.cellpose.net,
-            image[np.newaxis],
-            batch_size=TILES_PER_BATCH,
-            bsize=TILE_PX,
-            augment=False,
-            tile_overlap=TILE_OVERLAP,
-            rsz=rescale if rescale != 1.0 else None,
-        )
-    return output[0], styles[0]
-
-
-def restore_channel(network: Network, channel: np.ndarray, **options: Any) -> np.ndarray:
-    """Run a restoration network over one (Y, X) channel; options as `DenoiseModel.eval`."""
-    with _on_device:
-        return network.cellpose.eval(channel, **options)[..., 0]
-
-
-def _load_once(spec: ModelSpec, device: str, load: Callable[[ModelSpec, str], Any]) -> Network:
-    key = (spec.sha256, device)
+def _load_once(spec: ModelSpec, how: tuple[Any, ...], load: Callable[..., Any]) -> Any:
+    key = (spec.sha256, *how)  # equal weights can lie at two addresses
     with _loading:
         if key not in _loaded:
             _check_unchanged(spec)
-            _loaded[key] = load(spec, device)
-        # Equal weights can lie at two addresses; the caller keeps the one it asked for.
-        return Network(_loaded[key], spec, device)
+            _loaded[key] = load(spec, *how)
+        return _loaded[key]
 
 
 def _check_unchanged(spec: ModelSpec) -> None:
@@ -121,27 +157,20 @@ def _check_unchanged(spec: ModelSpec) -> None:
         )
 
 
-def _load_segmentation(spec: ModelSpec, device: str) -> Any:
-    import torch
-    from cellpose import models
+def _load_segmentation(
+    spec: ModelSpec, device: str, engine: str, runtime: str, precision: str, threads: int
+) -> Forward:
+    # Here, because both know what a network is.
+    from cypose_dask.engine import fast, reference
 
-    # Cellpose's dynamics make sparse tensors; without a choice torch warns once a process.
-    torch.sparse.check_sparse_tensor_invariants.disable()
-    return models.CellposeModel(
-        pretrained_model=spec.path,
-        nchan=spec.network_inputs,
-        device=torch.device(device),
-        backbone=spec.backbone,
-    )
+    if engine == "reference":
+        return reference.load(spec, device)
+    if device == "cpu":
+        return fast.load_cpu(spec, runtime, threads)
+    return fast.load_gpu(spec, device, precision)
 
 
 def _load_restoration(spec: ModelSpec, device: str) -> Any:
-    import torch
-    from cellpose import denoise
+    from cypose_dask.engine import restore
 
-    return denoise.DenoiseModel(
-        pretrained_model=spec.path,
-        nchan=spec.network_inputs,
-        diam_mean=spec.diam_mean,
-        device=torch.device(device),
-    )
+    return restore.load(spec, device)

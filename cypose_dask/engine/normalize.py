@@ -11,13 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from cypose_dask.errors import DamagedFrameError, ModelError
+from cypose_dask.errors import DamagedFrameError, ModelError, SettingsError
 from cypose_dask.settings import Settings
 
 __all__ = ["cellpose_normalization", "intensity_range", "network_input"]
 
 # Pixels of one frame that enter a movie's percentiles; enough for 0.1 % steps, small in memory.
 _SAMPLED_PIXELS = 200_000
+# Cellpose takes percentiles of larger frames from about 224 rows and columns, and blanks flatter
+# ones.
+_CELLPOSE_LARGE, _CELLPOSE_SIDE, _CELLPOSE_FLAT = 224**3, 224, 1e-3
 
 
 def cellpose_normalization(settings: Settings) -> dict[str, Any]:
@@ -58,9 +61,14 @@ def network_input(frame: np.ndarray, inputs: int, settings: Settings) -> np.ndar
         If a pixel is NaN or infinite: Cellpose would then skip normalisation in silence.
     ModelError
         If the frame has more channels than the network has inputs.
-    """
-    from cellpose import transforms
+    SettingsError
+        If there are neither one nor C pairs of intensities.
 
+    Notes
+    -----
+    Source: cellpose 3.1.1.3 `transforms.normalize_img` and `normalize99`, to which it is equal bit
+    by bit; they would import torch.
+    """
     check_finite(frame)
     if len(frame) > inputs:
         raise ModelError(
@@ -68,12 +76,48 @@ def network_input(frame: np.ndarray, inputs: int, settings: Settings) -> np.ndar
             "with --channels."
         )
     image = np.zeros((*frame.shape[1:], inputs), np.float32)
-    used = np.moveaxis(frame, 0, -1).astype(np.float32)[np.newaxis]
-    how = cellpose_normalization(settings)
-    if how["lowhigh"] is not None and len(how["lowhigh"]) == 1:  # one pair serves every channel
-        how["lowhigh"] = np.repeat(how["lowhigh"], len(frame), axis=0)
-    image[..., : len(frame)] = transforms.normalize_img(used, **how)[0]
+    for i, (channel, limits) in enumerate(zip(frame, _limits(frame, settings), strict=True)):
+        image[..., i] = _normalized(channel.astype(np.float32), limits, settings)
     return image
+
+
+def _limits(frame: np.ndarray, settings: Settings) -> list[np.ndarray | None]:
+    """Return the fixed intensities of each channel, None where percentiles are taken."""
+    if not isinstance(settings.normalize, tuple):
+        return [None] * len(frame)
+    pairs = np.reshape(settings.normalize, (-1, 2))
+    if len(pairs) not in (1, len(frame)):
+        raise SettingsError(
+            f"normalize has {len(pairs)} pairs of intensities for {len(frame)} channels; give one "
+            "pair, or one for each channel."
+        )
+    return list(np.broadcast_to(pairs, (len(frame), 2)))
+
+
+def _normalized(channel: np.ndarray, limits: np.ndarray | None, settings: Settings) -> np.ndarray:
+    """Normalise a channel (Y, X) of float32 in place and return it."""
+    if limits is not None:
+        low, high = limits
+        channel -= low
+        channel /= high - low
+    elif settings.normalize == "none" or not np.ptp(channel) > 0:
+        return channel  # nor is it inverted
+    else:
+        _stretch(channel, settings.percentiles)
+    return 1 - channel if settings.invert else channel
+
+
+def _stretch(channel: np.ndarray, percentiles: tuple[float, float]) -> None:
+    sides = channel.shape if channel.size > _CELLPOSE_LARGE else (1, 1)
+    rows, columns = (max(1, side // _CELLPOSE_SIDE) for side in sides)
+    sample = channel[::rows, ::columns].flatten()
+    # One at a time: two percentiles in one call are interpolated in another precision.
+    low, high = (np.percentile(sample, q, overwrite_input=True) for q in percentiles)
+    if high - low > _CELLPOSE_FLAT:
+        channel -= low
+        channel /= high - low
+    else:
+        channel[:] = 0
 
 
 def check_finite(frame: np.ndarray) -> None:

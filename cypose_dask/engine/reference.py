@@ -6,44 +6,123 @@ every frame and does not return the flow errors. Tests hold its labels against o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 
-from cypose_dask.engine.network import Network, forward
+from cypose_dask.engine.attempt import attempt
+from cypose_dask.engine.device import on_device
+from cypose_dask.engine.network import Network, Output
+from cypose_dask.engine.stats import Timer
+from cypose_dask.models import ModelSpec
 from cypose_dask.settings import Settings
 
-__all__ = ["follow_and_label", "predict"]
+__all__ = ["CellposeForward", "follow_and_label", "label", "load", "predict"]
 
+# Cellpose's own tiling; together with a batch of 8 tiles these are `CellposeModel.eval`'s defaults.
+TILE_PX, TILE_OVERLAP, TILES_PER_BATCH = 224, 0.1, 8
 # `CellposeModel.eval`'s default: a cell that covers more of the frame is removed.
 MAX_SIZE_FRACTION = 0.4
 
 
+@dataclass(frozen=True, slots=True)
+class CellposeForward:
+    """Cellpose's torch network, run as Cellpose runs it: frame by frame, 8 tiles at a time.
+
+    Source: cellpose 3.1.1.3 `models.CellposeModel._run_net`.
+    """
+
+    net: Any
+
+    def __call__(
+        self,
+        images: Sequence[np.ndarray],
+        rescale: float,
+        *,
+        skip_empty: bool = False,
+        timer: Timer | None = None,
+    ) -> list[Output]:
+        """Predict frames, see `Forward`; `skip_empty` is refused by the settings."""
+        timer = timer or Timer()
+        with timer("forward"):
+            return [self._run(image, rescale) for image in images]
+
+    def _run(self, image: np.ndarray, rescale: float) -> Output:
+        from cellpose import core
+
+        with on_device:
+            output, styles = core.run_net(
+                self.net,
+                image[np.newaxis],
+                batch_size=TILES_PER_BATCH,
+                bsize=TILE_PX,
+                augment=False,
+                tile_overlap=TILE_OVERLAP,
+                rsz=rescale if rescale != 1.0 else None,
+            )
+        return output[0], styles[0]
+
+    def frames_at_once(self, shape: tuple[int, ...], rescale: float) -> int:
+        """Return 1."""
+        return 1
+
+
+def load(spec: ModelSpec, device: str) -> CellposeForward:
+    """Load a segmentation model as `CellposeModel` does."""
+    import torch
+    from cellpose import models
+
+    # Cellpose's dynamics make sparse tensors; without a choice torch warns once a process.
+    torch.sparse.check_sparse_tensor_invariants.disable()
+    model = models.CellposeModel(
+        pretrained_model=spec.path,
+        nchan=spec.network_inputs,
+        device=torch.device(device),
+        backbone=spec.backbone,
+    )
+    return CellposeForward(model.net)
+
+
 def predict(
-    network: Network, image: np.ndarray, diameter: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Predict flows and logits of one frame, at the frame's own size.
+    network: Network, images: Sequence[np.ndarray], settings: Settings, timer: Timer
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Predict flows and logits of frames, at the frames' own size.
 
     Parameters
     ----------
-    image : (Y, X, C) ndarray of float32
+    network : Network
+    images : sequence of (Y, X, C) ndarray of float32
         From `network_input`.
-    diameter : float
-        px.
+    settings : Settings
+        Its diameter counts.
+    timer : Timer
+        Counts the seconds of "forward".
 
     Returns
     -------
-    flows : (2, Y, X) ndarray of float32
-        (dy, dx), dimensionless, 5 x the unit flow.
-    cellprob : (Y, X) ndarray of float32
-        Logit.
-    style : (256,) ndarray of float32
+    list of (flows, cellprob)
+        (2, Y, X) float32: (dy, dx), dimensionless, 5 x the unit flow; (Y, X) float32: logit.
     """
     from cellpose import transforms
 
-    rescale = network.spec.diam_mean / diameter
-    output, style = forward(network, image, rescale)
-    if rescale != 1.0:
-        output = transforms.resize_image(output[np.newaxis], *image.shape[:2])[0]
-    return output[..., :2].transpose(2, 0, 1), output[..., 2], style
+    rescale = network.spec.diam_mean / settings.diameter_px
+    predicted = []
+    for image in images:
+        output, _ = network.forward([image], rescale, timer=timer)[0]
+        if rescale != 1.0:
+            output = transforms.resize_image(output[np.newaxis], *image.shape[:2])[0]
+        predicted.append((output[..., :2].transpose(2, 0, 1), output[..., 2]))
+    return predicted
+
+
+def label(
+    predicted: Sequence[tuple[np.ndarray, np.ndarray]], settings: Settings, network: Network
+) -> list[tuple[np.ndarray, np.ndarray] | Exception]:
+    """Return `follow_and_label` of every frame, or what went wrong."""
+    device = settings.dynamics_device
+    return [attempt(follow_and_label, *one, settings, device) for one in predicted]
 
 
 def follow_and_label(

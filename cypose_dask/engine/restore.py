@@ -6,24 +6,54 @@ network and inverts twice. Each chosen channel goes through the same network her
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 
-from cypose_dask.engine.network import Network, restore_channel
+from cypose_dask.engine.device import on_device
 from cypose_dask.engine.normalize import cellpose_normalization, check_finite
+from cypose_dask.models import ModelSpec
 from cypose_dask.settings import Settings
 
-__all__ = ["restore_frame"]
+__all__ = ["Restoration", "load", "restore_frame"]
 
 
-def restore_frame(frame: np.ndarray, network: Network, settings: Settings) -> np.ndarray:
+@dataclass(frozen=True, slots=True)
+class Restoration:
+    """A restoration network in memory: Cellpose's `DenoiseModel`."""
+
+    model: Any
+    spec: ModelSpec
+
+    def channel(self, channel: np.ndarray, **options: Any) -> np.ndarray:
+        """Restore one (Y, X) channel; options as `DenoiseModel.eval`."""
+        with on_device:
+            return self.model.eval(channel, **options)[..., 0]
+
+
+def load(spec: ModelSpec, device: str) -> Restoration:
+    """Load a restoration network as Cellpose does."""
+    import torch
+    from cellpose import denoise
+
+    model = denoise.DenoiseModel(
+        pretrained_model=spec.path,
+        nchan=spec.network_inputs,
+        diam_mean=spec.diam_mean,
+        device=torch.device(device),
+    )
+    return Restoration(model, spec)
+
+
+def restore_frame(frame: np.ndarray, network: Restoration, settings: Settings) -> np.ndarray:
     """Restore every channel of a frame.
 
     Parameters
     ----------
     frame : (C, Y, X) ndarray
         The chosen channels, raw intensities.
-    network : Network
-        A restoration network.
+    network : Restoration
     settings : Settings
         Resolved. Normalisation and inversion are applied here and not again in segmentation.
 
@@ -40,8 +70,7 @@ def restore_frame(frame: np.ndarray, network: Network, settings: Settings) -> np
     options = cellpose_normalization(settings)
     limits = options.pop("lowhigh")
     restored = [
-        restore_channel(
-            network,
+        network.channel(
             channel.astype(np.float32),
             diameter=settings.diameter_px,
             normalize={**options, "lowhigh": None if limits is None else limits[_pair(limits, i)]},

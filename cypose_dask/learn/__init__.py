@@ -1,5 +1,13 @@
 """Synthetic movies, training and evaluation, on numpy arrays and files; nothing here uses Dask.
 
+::
+
+    generator/    made-up movies with exact labels
+    scoring/      how good labels are
+    frames/       which frames of a movie are worth annotating
+    training/     labelled frames become a model
+    comparison/   which model suits a movie
+
 Names are loaded when they are first used, so that ``import cypose_dask.learn`` stays light.
 """
 
@@ -8,54 +16,35 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-_HOMES = {
-    "About": "train_model",
-    "ChosenFrame": "frames",
-    "Evaluation": "evaluation",
-    "Examples": "examples",
-    "FileEvaluation": "file_evaluation",
-    "FoundExamples": "example_files",
-    "FrameRequest": "frames",
-    "FrameSelection": "frames",
-    "ModelComparison": "comparison",
-    "ModelJob": "train_model",
-    "Reading": "example_frames",
-    "Recipe": "training",
-    "Shot": "comparison_frames",
-    "SyntheticFrame": "synthetic",
-    "SyntheticMovie": "movie",
-    "TrainedModel": "train_model",
-    "Variant": "comparison_ranking",
-    "VariantScore": "comparison_ranking",
-    "average_precision": "evaluation",
-    "bundle_model": "bundle",
-    "compare_models": "comparison",
-    "consecutive_shots": "comparison_frames",
-    "default_recipe": "train_model",
-    "evaluate_files": "file_evaluation",
-    "evaluate_labels": "evaluation",
-    "film": "movie",
-    "find_examples": "example_files",
-    "read_examples": "example_files",
-    "read_labels": "label_files",
-    "save_comparison": "comparison_picture",
-    "save_frames": "frame_files",
-    "select_frames": "frames",
-    "synthetic_frame": "synthetic",
-    "synthetic_movie": "movie",
-    "train_model": "train_model",
-    "train_network": "training",
-    "training_set": "synthetic",
-    "true_shots": "comparison_frames",
-}
+_ROOMS = {
+    "comparison": (
+        "ModelComparison", "Shot", "Variant", "VariantScore", "compare_models",
+        "consecutive_shots", "save_comparison", "true_shots",
+    ),
+    "frames": ("ChosenFrame", "FrameRequest", "FrameSelection", "save_frames", "select_frames"),
+    "generator": (
+        "MovieRequest", "SyntheticFrame", "SyntheticMovie", "film", "synthetic_frame",
+        "synthetic_movie", "training_set",
+    ),
+    "scoring": (
+        "Evaluation", "FileEvaluation", "average_precision", "evaluate_files", "evaluate_labels",
+        "read_labels",
+    ),
+    "training": (
+        "About", "Examples", "FoundExamples", "ModelJob", "Reading", "Recipe", "TrainedModel",
+        "average_weights", "bundle_model", "default_recipe", "find_examples", "read_examples",
+        "train_model", "train_network",
+    ),
+}  # fmt: skip
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
-__all__ = sorted(_HOMES)
+__all__ = sorted(_ROOM_OF)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _ROOM_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_ROOM_OF[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cypose_dask.errors import ModelError, ModelNotFoundError
 from cypose_dask.models import builtin, registry
-from cypose_dask.models.probe import probe_weights
+from cypose_dask.models.probed import probe_once
 from cypose_dask.models.spec import ModelSpec, file_sha256
 
 __all__ = ["list_models", "resolve_model", "resolve_restoration"]
@@ -153,13 +153,17 @@ def _spec(
 ) -> ModelSpec:
     if not path.is_file():
         raise ModelNotFoundError(f"Model {name!r}: its file {path} does not exist.")
-    probe = probe_weights(path, classes=classes)
+    try:
+        sha256 = file_sha256(path)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror}).") from error
+    probe = probe_once(path, sha256, classes=classes)
     by_name = builtin.builtin_diam_mean(name) if kind == "built-in" else None
     by_path = builtin.path_diam_mean(path) if classes == 3 else None
     return ModelSpec(
         name=name,
         path=str(path.resolve()),
-        sha256=file_sha256(path),
+        sha256=sha256,
         kind=kind,
         network_inputs=probe.network_inputs,
         diam_mean=by_name or by_path or probe.diam_mean,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cypose_dask.engine import usable_cores
 from cypose_dask.errors import RunError
 
 if TYPE_CHECKING:
@@ -16,8 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ["active_client", "connect"]
 
-# A Cellpose worker on the CPU holds torch, numba and one model: about 1 GB before any frame.
-_WORKER_BYTES = 3 * 2**30
+# One frame in the network, and the block around it; what the process itself holds is less.
+_THREAD_BYTES = 3 * 2**29
+# Blocks of one process share a model and a file; more threads than this wait for Python's lock.
+_MOST_THREADS = 8
+# Two blocks read, follow flows and write while one is on the device.
+_GPU_THREADS = 3
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -49,10 +55,12 @@ def connect(
     Parameters
     ----------
     workers : int or None
-        Worker processes on this machine. None fits the cores and the memory; one with `gpu`.
+        Worker processes on this machine. None fits the cores and the memory: one for up to eight
+        cores; one with `gpu`.
     gpu : bool
         Start one worker, so that one process owns the GPU, with three threads: two blocks read,
-        follow flows and write while one is on the device.
+        follow flows and write while one is on the device. Otherwise every core has a thread, which
+        works on a block of its own.
     processes : bool
         False runs the workers as threads of this process, which needs no
         ``if __name__ == "__main__"`` in a script.
@@ -118,11 +126,10 @@ def _existing(address: str | None, scheduler_file: str | None) -> Iterator[Clien
 
 
 def _local_options(workers: int | None, *, gpu: bool, processes: bool) -> dict[str, Any]:
-    cores = _cores()
-    n_workers = workers or (1 if gpu or not processes else _workers_that_fit(cores))
+    n_workers, threads, cores = _layout(workers, gpu=gpu, processes=processes)
     options = {
         "n_workers": n_workers,
-        "threads_per_worker": 3 if gpu else 1,
+        "threads_per_worker": threads,
         "processes": processes,
         "silence_logs": logging.ERROR,
         # Without these two, status pages are served to the whole network.
@@ -133,20 +140,25 @@ def _local_options(workers: int | None, *, gpu: bool, processes: bool) -> dict[s
     if not processes:  # threads of one process talk without sockets
         return options
     # Neighbouring workers must not each start a thread a core.
-    share = str(max(1, cores // n_workers))
-    return {
-        **options,
-        "host": "127.0.0.1",
-        "env": dict.fromkeys(_THREAD_VARIABLES, share),
-    }
+    return {**options, "host": "127.0.0.1", "env": dict.fromkeys(_THREAD_VARIABLES, str(cores))}
 
 
-def _cores() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
+def _layout(workers: int | None, *, gpu: bool, processes: bool) -> tuple[int, int, int]:
+    """Return processes, blocks at once in each, and cores of each.
+
+    On a CPU every core follows a block of its own: a network on one thread wastes nothing on
+    waiting for its neighbours. Where a block may use several cores (fewer blocks fit into
+    memory than there are cores), the network and the dynamics do.
+    """
+    cores = usable_cores()
+    if gpu:
+        return workers or 1, _GPU_THREADS, max(1, cores // (workers or 1))
+    fit = _threads_that_fit(cores)
+    n_workers = workers or (math.ceil(fit / _MOST_THREADS) if processes else 1)
+    return n_workers, max(1, fit // n_workers), max(1, cores // n_workers)
 
 
-def _workers_that_fit(cores: int) -> int:
+def _threads_that_fit(cores: int) -> int:
     from distributed.system import MEMORY_LIMIT
 
-    return max(1, min(cores, int(MEMORY_LIMIT // _WORKER_BYTES)))
+    return max(1, min(cores, int(MEMORY_LIMIT // _THREAD_BYTES)))

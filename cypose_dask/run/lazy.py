@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cypose_dask.engine import choose_device, load_networks, segment_frame, settle_numbers
+from cypose_dask.engine import load_networks, segment_frame, settle_engine, settle_numbers
 from cypose_dask.errors import MovieError, SettingsError
 from cypose_dask.models import ModelSpec, resolve_model, resolve_restoration
 from cypose_dask.settings import Settings
@@ -94,10 +94,11 @@ def _label_block(
     frames: np.ndarray, settings: Settings, model: ModelSpec, restoration: ModelSpec | None
 ) -> np.ndarray:
     """Segment a (t, p, z, C, Y, X) block into (t, p, z, Y, X) labels."""
-    networks = load_networks(model, choose_device(settings.gpu), restoration)
+    device, settings = settle_engine(settings, model)
+    networks = load_networks(model, device, restoration, settings=settings)
     resolved = settle_numbers(settings, model)
     labels = np.zeros((*frames.shape[:3], *frames.shape[4:]), np.uint32)
     chosen = list(settings.channels) if isinstance(settings.channels, tuple) else slice(None)
     for at in np.ndindex(frames.shape[:3]):
-        labels[at] = segment_frame(frames[at][chosen], networks, resolved)[0]
+        labels[at] = segment_frame(frames[at][chosen], networks, resolved).labels
     return labels

@@ -12,9 +12,9 @@ import numpy as np
 
 from cypose_dask.engine import (
     SMALLEST_FRAME_PX,
-    choose_device,
     load_networks,
     resolve_settings,
+    settle_engine,
     settle_numbers,
 )
 from cypose_dask.errors import MovieError, SettingsError
@@ -22,6 +22,7 @@ from cypose_dask.models import ModelSpec, resolve_model, resolve_restoration
 from cypose_dask.movies import Movie
 from cypose_dask.results import Layout
 from cypose_dask.run.channels import resolve_channels
+from cypose_dask.run.plan_text import describe
 from cypose_dask.settings import RunOptions, Settings
 
 if TYPE_CHECKING:
@@ -148,9 +149,15 @@ class Plan:
             "device": self.device,
             "blank frames": "no cells",
             "label version": LABEL_VERSION,
-            "cellpose version": importlib.metadata.version("cellpose"),
-            "torch version": importlib.metadata.version("torch"),
+            **{f"{name} version": _version(name) for name in self._packages_that_count},
         }
+
+    @property
+    def _packages_that_count(self) -> tuple[str, ...]:
+        """Packages whose numbers end in the labels; our own kernels have `LABEL_VERSION`."""
+        computes = "openvino" if self.settings.runtime == "openvino" else "torch"
+        restores = ("torch",) if self.restoration and computes != "torch" else ()
+        return ("cellpose", computes, *restores)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON values, to be stored with the result."""
@@ -186,49 +193,7 @@ class Plan:
 
     def describe(self) -> list[str]:
         """Return the plan as lines for a person."""
-        info, s = self.movie.info, self.settings
-        sizes = ", ".join(f"{axis} {size}" for axis, size in info.sizes.items())
-        steps = f"{s.niter:.0f} steps" if s.niter is not None else "steps undecided"
-        lines = [
-            f"movie     {info.path} ({info.format}; {sizes}; {info.dtype})",
-            *(f"          {note}" for note in info.notes),
-            f"frames    {self.start} to {self.stop - 1}, {self.n_frames} in "
-            f"{sum(1 for _ in self.blocks())} blocks of {self.frames_per_block}",
-            f"model     {self.model.name} ({self.model.kind}, sha256 {self.model.sha256[:12]})",
-            f"channels  {self._describe_channels()}",
-            f"diameter  {s.diameter_px:.4g} px ({self._how(self.requested.diameter)}), {steps}",
-            f"normalise {self._describe_normalisation()}",
-            f"labels    flow threshold {s.flow_threshold:g}, cellprob threshold "
-            f"{s.cellprob_threshold:g}, at least {s.min_size_px} px, {s.engine} engine on "
-            f"{self.device}",
-        ]
-        if self.restoration:
-            lines.insert(-1, f"denoise   {self.restoration.name} first")
-        return lines
-
-    def _describe_channels(self) -> str:
-        if self.settings.channels == "mean":
-            return "mean of all channels"
-        names = self.movie.info.channel_names
-        chosen = [f"{i} ({names[i]})" for i in self.settings.channels or () if isinstance(i, int)]
-        spare = self.model.network_inputs - len(chosen)
-        rest = f"; {spare} further network input{'s stay' if spare > 1 else ' stays'} zero"
-        return ", ".join(chosen) + (rest if spare else "")
-
-    def _describe_normalisation(self) -> str:
-        s, inverted = self.settings, ", inverted" if self.settings.invert else ""
-        if s.normalize == "none":
-            return "not at all"
-        if s.normalize == "frame":
-            low, high = s.percentiles
-            return f"percentiles {low:g} to {high:g} of each frame{inverted}"
-        measured = " (measured over the movie)" if self.requested.normalize == "movie" else ""
-        return ", ".join(f"{value:g}" for value in s.normalize) + measured + inverted
-
-    @staticmethod
-    def _how(requested: object) -> str:
-        words = {"model": "the model's own", "estimate": "estimated on sampled frames"}
-        return words.get(str(requested), "as given")
+        return describe(self)
 
 
 def make_plan(
@@ -259,9 +224,9 @@ def make_plan(
     settings, options = settings or Settings(), options or RunOptions()
     model = resolve_model(settings.model)
     restoration = resolve_restoration(settings.denoise) if settings.denoise else None
-    device = _ask(client, choose_device, settings.gpu)
+    device, settled = _ask(client, settle_engine, settings, model)
     _check_frame_size(movie)
-    resolved = settings.replace(
+    resolved = settled.replace(
         channels=resolve_channels(settings.channels, movie.info, model),
         end_frame=_last_frame(settings, movie),
     )
@@ -300,7 +265,7 @@ class _Sampler:
     def resolve(self) -> Settings:
         if not self.reads_frames:
             return settle_numbers(self.settings, self.model)
-        networks = load_networks(self.model, self.device, self.restoration)
+        networks = load_networks(self.model, self.device, self.restoration, settings=self.settings)
         return resolve_settings(self.settings, networks, np.stack(list(self._frames())))
 
     def _frames(self) -> Iterator[np.ndarray]:
@@ -360,17 +325,21 @@ def _block_length(movie: Movie, settings: Settings, client: Client | None) -> in
     frame_bytes = sizes["Z"] * sizes["Y"] * sizes["X"] * np.dtype(np.uint32).itemsize
     threads = sum(client.nthreads().values()) if client else 1
     frames = (settings.end_frame or sizes["T"]) - settings.start_frame
-    fair = math.ceil(frames * sizes["P"] / (4 * max(threads, 1)))
+    # Eight blocks a thread: the last ones end together.
+    fair = math.ceil(frames * sizes["P"] / (8 * max(threads, 1)))
     fits = _LARGEST_BLOCK_BYTES // frame_bytes
     return int(max(1, min(fair, fits, _LONGEST_BLOCK_FRAMES, frames)))
 
 
 def _versions() -> dict[str, str]:
-    names = ("cypose-dask", "cellpose", "torch", "numpy", "dask", "zarr", "tifffile", "nd2")
-    found = {}
-    for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    names = (
+        "cypose-dask", "cellpose", "torch", "openvino", "numpy", "dask", "zarr", "tifffile", "nd2",
+    )  # fmt: skip
+    return {name: _version(name) for name in names}
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

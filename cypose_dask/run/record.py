@@ -46,15 +46,21 @@ class BlockRecord:
         BLAKE2b-128 of the labels' bytes; empty when the block could not be written.
     worker : str
         Address of the worker.
+    begun : float
+        When it was begun, s since 1970, by the worker's clock.
     seconds : float
         From the first read to the last sync, s.
+    write_s : float
+        Of these, to compress, write and sync the block, s.
     """
 
     block: Block
     frames: tuple[FrameRecord, ...]
     checksum: str
     worker: str = ""
+    begun: float = 0.0
     seconds: float = 0.0
+    write_s: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""

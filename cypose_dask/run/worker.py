@@ -5,14 +5,23 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cypose_dask.engine import Networks, choose_device, load_networks, segment_frame
+from cypose_dask.engine import (
+    Made,
+    Networks,
+    attempt,
+    choose_device,
+    load_networks,
+    segment_group,
+    usable_cores,
+)
 from cypose_dask.errors import DamagedFrameError, DeviceError
 from cypose_dask.models import ModelSpec
 from cypose_dask.movies import LazyFrames
@@ -21,6 +30,9 @@ from cypose_dask.results.store import write_block
 from cypose_dask.run.plan import Block, Plan
 from cypose_dask.run.record import BlockRecord, FrameRecord
 from cypose_dask.settings import Settings
+
+if TYPE_CHECKING:
+    from distributed import Worker
 
 __all__ = ["BlockTask", "segment_block"]
 
@@ -53,7 +65,13 @@ class BlockTask:
                 f"This worker computes on {device}, but the plan was made for {self.device}. Give "
                 "the run workers of one kind."
             )
-        return load_networks(self.model, device, self.restoration)
+        return load_networks(
+            self.model,
+            device,
+            self.restoration,
+            settings=self.settings,
+            threads=max(1, usable_cores() // _worker_threads()),
+        )
 
 
 def segment_block(frames: LazyFrames, task: BlockTask) -> np.ndarray:
@@ -70,19 +88,22 @@ def segment_block(frames: LazyFrames, task: BlockTask) -> np.ndarray:
     (1, 1, 1, 1, 1, 1) ndarray of object
         The `BlockRecord`.
     """
-    begun = time.perf_counter()
+    clock, begun, worker = time.time(), time.perf_counter(), _worker()
     networks = task.load()
     block = Block(frames.position, frames.start, frames.start + len(frames))
     output = _Output(frames.shape, task.debug)
     records = tuple(_segment_all(frames, output, (task.settings, networks)))
     place = (block.position, block.start - task.settings.start_frame)
+    segmented = time.perf_counter()
     checksum = write_block(task.store, place, output.arrays)
     record = BlockRecord(
         block=block,
         frames=records,
         checksum=checksum,
-        worker=_worker_address(),
+        worker=str(worker.address) if worker else "this process",
+        begun=clock,
         seconds=time.perf_counter() - begun,
+        write_s=time.perf_counter() - segmented,
     )
     return _boxed(record)
 
@@ -97,49 +118,84 @@ class _Output:
             self.arrays["flows"] = np.zeros((t, z, 2, y, x), np.float32)
             self.arrays["cellprob"] = np.zeros((t, z, y, x), np.float32)
 
-    def put(self, at: tuple[int, int], made: tuple[Any, ...]) -> None:
-        for name, values in zip(("labels", "flows", "cellprob"), made, strict=False):
-            if name in self.arrays:
-                self.arrays[name][at] = values
+    def put(self, at: tuple[int, int], made: Made) -> None:
+        for name, array in self.arrays.items():
+            array[at] = getattr(made, name)
 
 
 def _segment_all(
     frames: LazyFrames, output: _Output, how: tuple[Settings, Networks]
 ) -> Iterator[FrameRecord]:
-    for t in range(frames.shape[0]):
-        for z in range(frames.shape[2]):
-            yield _segment_one(frames, output, (t, z), how)
-
-
-def _segment_one(
-    frames: LazyFrames, output: _Output, at: tuple[int, int], how: tuple[Settings, Networks]
-) -> FrameRecord:
+    """Segment the frames of a block in groups that fill the device, reading one group ahead."""
     settings, networks = how
-    t, z = at
-    record = partial(FrameRecord, t=frames.start + t, z=z)
-    try:
-        begun = time.perf_counter()
-        frame = frames.read(t, 0, z)
-        seconds = {"read": time.perf_counter() - begun}
-        *made, stats = segment_frame(frame, networks, settings)
-    except DamagedFrameError as error:
-        non_finite = "NaN" in str(error)
-        return record(status=Status.DAMAGED, error=str(error), non_finite=non_finite)
-    except Exception as error:  # a bad frame fails its frame, not the movie
-        logger.exception("frame t=%d z=%d of %s failed", frames.start + t, z, frames.source.path)
-        return record(status=Status.FAILED, error=f"{type(error).__name__}: {error}")
-    output.put(at, tuple(made))
-    seen = {name: getattr(stats, name) for name in type(stats).__slots__}
-    return record(status=Status.DONE, **{**seen, "seconds": seconds | stats.seconds})
+    places = [(t, z) for t in range(frames.shape[0]) for z in range(frames.shape[2])]
+    size = networks.frames_at_once(frames.shape[-2:], settings)
+    groups = [places[i : i + size] for i in range(0, len(places), size)]
+    with ThreadPoolExecutor(1, "read-ahead") as ahead:
+        coming = ahead.submit(_read_group, frames, groups[0])
+        for following in [*groups[1:], None]:
+            read = coming.result()
+            if following:
+                coming = ahead.submit(_read_group, frames, following)
+            yield from _segment_group(read, output, how)
 
 
-def _worker_address() -> str:
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """One frame (C, Y, X) or what went wrong, its place in the block and in the movie."""
+
+    at: tuple[int, int]
+    t: int
+    frame: np.ndarray | Exception
+    seconds: float
+
+
+def _read_group(frames: LazyFrames, places: list[tuple[int, int]]) -> list[_Read]:
+    return [_read(frames, at) for at in places]
+
+
+def _read(frames: LazyFrames, at: tuple[int, int]) -> _Read:
+    begun = time.perf_counter()
+    frame = attempt(frames.read, at[0], 0, at[1])
+    return _Read(at, frames.start + at[0], frame, time.perf_counter() - begun)
+
+
+def _segment_group(
+    read: list[_Read], output: _Output, how: tuple[Settings, Networks]
+) -> Iterator[FrameRecord]:
+    settings, networks = how
+    good = [one.frame for one in read if not isinstance(one.frame, Exception)]
+    made = iter(segment_group(good, networks, settings))
+    for one in read:
+        yield _record(one, one.frame if isinstance(one.frame, Exception) else next(made), output)
+
+
+def _record(read: _Read, made: Made | Exception, output: _Output) -> FrameRecord:
+    record = partial(FrameRecord, t=read.t, z=read.at[1])
+    if isinstance(made, DamagedFrameError):
+        return record(status=Status.DAMAGED, error=str(made), non_finite="NaN" in str(made))
+    if isinstance(made, Exception):
+        logger.error("frame t=%d z=%d failed", read.t, read.at[1], exc_info=made)
+        return record(status=Status.FAILED, error=f"{type(made).__name__}: {made}")
+    output.put(read.at, made)
+    seen = {name: getattr(made.stats, name) for name in type(made.stats).__slots__}
+    seconds = {"read": read.seconds} | made.stats.seconds
+    return record(status=Status.DONE, **{**seen, "seconds": seconds})
+
+
+def _worker() -> Worker | None:
     from distributed import get_worker
 
     try:
-        return str(get_worker().address)
+        return get_worker()
     except ValueError:  # no distributed worker: a threaded scheduler runs this
-        return "this process"
+        return None
+
+
+def _worker_threads() -> int:
+    """Return how many blocks share the cores of this process."""
+    worker = _worker()
+    return worker.state.nthreads if worker else 1
 
 
 def _boxed(record: BlockRecord) -> np.ndarray:

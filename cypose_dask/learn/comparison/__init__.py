@@ -1,0 +1,22 @@
+"""Which model suits a movie: all of them segment the same few frames, with or without a truth.
+
+`shots` takes the frames, `compare` segments them, `tally` measures agreement, steadiness and truth,
+`ranking` orders the models and `picture` draws the frame on which they differ most.
+"""
+
+from cypose_dask.learn.comparison.compare import Example, ModelComparison, compare_models
+from cypose_dask.learn.comparison.picture import save_comparison
+from cypose_dask.learn.comparison.ranking import Variant, VariantScore
+from cypose_dask.learn.comparison.shots import Shot, consecutive_shots, true_shots
+
+__all__ = [
+    "Example",
+    "ModelComparison",
+    "Shot",
+    "Variant",
+    "VariantScore",
+    "compare_models",
+    "consecutive_shots",
+    "save_comparison",
+    "true_shots",
+]

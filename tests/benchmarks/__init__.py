@@ -1,0 +1,1 @@
+"""Clocks: what `scripts/benchmark.py` runs. Nothing here passes or fails."""
