@@ -4,6 +4,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,6 +78,22 @@ def test_several_processes_may_convert_at_once(cache, spec):
     results = [said(process) for process in [start(spec) for _ in range(2)]]
     assert len({result.split()[0] for result in results}) == 1
     assert files(cache) == [conversion._place(spec).name]
+
+
+def test_two_that_write_at_once_do_not_meet(cache, spec, monkeypatch, caplog):
+    folded = conversion.folded_weights(spec)
+    path = conversion._place(spec)
+    path.unlink()
+    both = threading.Barrier(2, timeout=30)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: both.wait())
+    writers = [threading.Thread(target=conversion._write, args=(path, folded)) for _ in range(2)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert files(cache) == [path.name]
+    assert conversion._read(path).keys() == folded.keys()
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "changed", "another"])

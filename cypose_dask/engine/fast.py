@@ -94,11 +94,12 @@ def _joined(tiling: Tiling, output: np.ndarray, styles: np.ndarray, keep: np.nda
     return tiling.join_some(output, keep, elsewhere=_NOTHING), style
 
 
-def load_cpu(spec: ModelSpec, runtime: str, threads: int) -> TiledForward:
+def load_cpu(spec: ModelSpec, runtime: str, *, threads: int, callers: int) -> TiledForward:
     """Open a model for this machine's processor."""
-    opened = open_runtime(spec, choose_runtime(spec, runtime), threads=threads)
+    name = choose_runtime(spec, runtime)
+    opened = open_runtime(spec, name, threads=threads, callers=callers)
     # Torch's threads belong to the process, so that two callers would share them.
-    return TiledForward(opened, pooled_tiles=1, one_at_a_time=opened.name == "torch")
+    return TiledForward(opened, pooled_tiles=1, one_at_a_time=name == "torch")
 
 
 def load_gpu(spec: ModelSpec, device: str, precision: str) -> TiledForward:
@@ -145,5 +146,5 @@ def _label_on_gpu(predicted: Sequence[Flows], settings: Settings) -> list[Found]
 
     flows, cellprob = (np.stack(arrays) for arrays in zip(*predicted, strict=True))
     with on_device:
-        followed = follow_batch(flows, cellprob, settings, device="cuda")
+        followed = follow_batch(flows, cellprob, settings, device=settings.dynamics_device)
     return [attempt(label_frame, one, settings) for one in followed]

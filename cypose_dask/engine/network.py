@@ -106,6 +106,7 @@ def load_networks(
     *,
     settings: Settings | None = None,
     threads: int | None = None,
+    callers: int = 1,
 ) -> Networks:
     """Return the networks of a run, loading each at most once a process.
 
@@ -118,6 +119,8 @@ def load_networks(
         Its engine, runtime and precision count.
     threads : int or None
         Cores that one frame may use. None is all that this process may use.
+    callers : int
+        Threads of this process that segment at the same time.
 
     Raises
     ------
@@ -126,7 +129,7 @@ def load_networks(
         cannot run it.
     """
     settings, threads = settings or Settings(), threads or usable_cores()
-    how = (device, settings.engine, settings.runtime, settings.precision, threads)
+    how = (device, settings.engine, settings.runtime, settings.precision, threads, callers)
     return Networks(
         Network(_load_once(model, how, _load_segmentation), model, device, threads),
         _load_once(restoration, (device,), _load_restoration) if restoration else None,
@@ -157,16 +160,15 @@ def _check_unchanged(spec: ModelSpec) -> None:
         )
 
 
-def _load_segmentation(
-    spec: ModelSpec, device: str, engine: str, runtime: str, precision: str, threads: int
-) -> Forward:
+def _load_segmentation(spec: ModelSpec, device: str, *how: Any) -> Forward:
+    engine, runtime, precision, threads, callers = how
     # Here, because both know what a network is.
     from cypose_dask.engine import fast, reference
 
     if engine == "reference":
         return reference.load(spec, device)
     if device == "cpu":
-        return fast.load_cpu(spec, runtime, threads)
+        return fast.load_cpu(spec, runtime, threads=threads, callers=callers)
     return fast.load_gpu(spec, device, precision)
 
 

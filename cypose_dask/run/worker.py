@@ -65,12 +65,15 @@ class BlockTask:
                 f"This worker computes on {device}, but the plan was made for {self.device}. Give "
                 "the run workers of one kind."
             )
+        callers = _worker_threads()
+        threads = max(1, usable_cores() // callers)
         return load_networks(
             self.model,
             device,
             self.restoration,
             settings=self.settings,
-            threads=max(1, usable_cores() // _worker_threads()),
+            threads=threads,
+            callers=callers,
         )
 
 

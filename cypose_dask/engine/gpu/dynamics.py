@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from cypose_dask.engine.dynamics.holes import fill_holes_and_remove_small
+from cypose_dask.engine.dynamics.labels import MAX_SIZE_FRACTION
 from cypose_dask.engine.gpu.check import disagreement, flow_errors
 from cypose_dask.engine.gpu.follow import cell_pixels, follow
 from cypose_dask.engine.gpu.gather import gather
@@ -23,8 +25,6 @@ from cypose_dask.settings import Settings
 
 __all__ = ["Followed", "follow_batch", "label_frame", "labels_from_flows_batched"]
 
-# `CellposeModel.eval`'s default: a cell that covers more of the frame is removed.
-MAX_SIZE_FRACTION = 0.4
 # If every pixel belongs to a cell: the check's indexes and heat of nine neighbours, 8 bytes each,
 # two or three times over while they are made, and the rest. Added up from the code, not measured.
 _BYTES_A_PIXEL = 400
@@ -118,15 +118,9 @@ def label_frame(followed: Followed, settings: Settings) -> tuple[np.ndarray, np.
     if followed.squared is not None:
         errors = flow_errors(labels, followed.squared)
         labels = labels * np.append(True, ~(errors > settings.flow_threshold))[labels]
-    return _tidy(labels, settings.min_size_px), errors
-
-
-def _tidy(labels: np.ndarray, min_size_px: int) -> np.ndarray:
-    from cellpose import utils
-
-    # Cellpose's own dtypes; its renumbering looks at them.
-    labels = labels.astype(np.uint16 if labels.max() < 2**16 else np.uint32)
-    return utils.fill_holes_and_remove_small_masks(labels, min_size=min_size_px).astype(np.uint32)
+    labels = np.ascontiguousarray(labels, np.uint32)
+    fill_holes_and_remove_small(labels, settings.min_size_px)
+    return labels, errors
 
 
 def _frames_that_fit(shape: tuple[int, ...], device: torch.device) -> int:

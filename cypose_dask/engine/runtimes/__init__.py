@@ -79,7 +79,7 @@ def choose_runtime(spec: ModelSpec, wanted: str = "auto") -> str:
     return wanted
 
 
-def open_runtime(spec: ModelSpec, name: str, *, threads: int) -> Runtime:
+def open_runtime(spec: ModelSpec, name: str, *, threads: int, callers: int = 1) -> Runtime:
     """Load a model into a runtime.
 
     Parameters
@@ -89,6 +89,8 @@ def open_runtime(spec: ModelSpec, name: str, *, threads: int) -> Runtime:
         From `choose_runtime`.
     threads : int
         Cores that one call may use; also the tiles that it holds in memory at once.
+    callers : int
+        Threads that will call it at the same time (OpenVINO; torch shares its cores among them).
 
     Raises
     ------
@@ -99,7 +101,7 @@ def open_runtime(spec: ModelSpec, name: str, *, threads: int) -> Runtime:
     if name == "openvino":
         from cypose_dask.engine.runtimes.on_openvino import OpenVinoRuntime
 
-        return OpenVinoRuntime.open(spec, threads)
+        return OpenVinoRuntime.open(spec, threads, callers)
     from cypose_dask.engine.runtimes.on_torch import TorchRuntime
 
-    return TorchRuntime.open(spec, threads)
+    return TorchRuntime.open(spec, threads * callers)

@@ -43,10 +43,10 @@ class OpenVinoRuntime:
         self._of_thread = threading.local()
 
     @classmethod
-    def open(cls, spec: ModelSpec, threads: int) -> OpenVinoRuntime:
+    def open(cls, spec: ModelSpec, threads: int, callers: int) -> OpenVinoRuntime:
         """Load a model."""
-        compiled = ov.Core().compile_model(_record(folded_weights(spec)), "CPU", _options(threads))
-        return cls(compiled, threads)
+        model = _record(folded_weights(spec))
+        return cls(ov.Core().compile_model(model, "CPU", _options(threads, callers)), threads)
 
     def __call__(self, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Run the network, see `Runtime`."""
@@ -64,11 +64,11 @@ class OpenVinoRuntime:
         return self._of_thread.request
 
 
-def _options(threads: int) -> dict[str, Any]:
+def _options(threads: int, callers: int) -> dict[str, Any]:
     return {
         "INFERENCE_PRECISION_HINT": "f32",  # else bfloat16 or half precision where there is any
-        "INFERENCE_NUM_THREADS": threads,
-        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": threads * callers,
+        "NUM_STREAMS": callers,  # calls beyond their number wait for each other
         # Pinned, all workers of a machine would compute on its first cores.
         "ENABLE_CPU_PINNING": False,
     }
