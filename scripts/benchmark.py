@@ -11,6 +11,7 @@ times on a shared machine say little. Labels of every contender are held against
 import argparse
 import platform
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -74,5 +75,6 @@ def main() -> None:
                 print(line, flush=True)
 
 
+warnings.filterwarnings("ignore", category=UserWarning)  # of Cellpose's sparse tensors
 if __name__ == "__main__":  # the cluster starts processes, which import this file again
     main()

@@ -199,21 +199,20 @@ def _forward_rate(bench: Bench, seconds: float) -> tuple[float, float]:
 def _gflop_a_tile(bench: Bench) -> float:
     """Count the multiplications and additions of all convolutions for one tile of 224 px."""
     import torch
+    from cellpose.models import CellposeModel
 
     counted: list[float] = []
 
     def count(layer: Any, _: Any, output: Any) -> None:
         counted.append(2 * layer.weight.numel() * output.shape[-1] * output.shape[-2])
 
-    net = cellpose_runs.model_of(bench.spec.path).net
-    net.mkldnn = False  # its converted layers have no hooks
-    layers = (module for module in net.modules() if isinstance(module, torch.nn.Conv2d))
-    hooks = [layer.register_forward_hook(count) for layer in layers]
+    net = CellposeModel(pretrained_model=bench.spec.path).net  # one of its own, for the hooks
+    net.mkldnn = False
+    for module in net.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(count)
     with torch.inference_mode():
         net(torch.zeros(1, bench.spec.network_inputs, 224, 224))
-    for hook in hooks:
-        hook.remove()
-    net.mkldnn = True
     return sum(counted) / 1e9
 
 

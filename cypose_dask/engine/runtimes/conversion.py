@@ -110,7 +110,7 @@ def _write(path: Path, folded: Folded) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with fresh.open("xb") as file:
-                np.savez(file, allow_pickle=False, **folded)
+                np.savez(file, **folded)
                 file.flush()
                 os.fsync(file.fileno())
             fresh.replace(path)
