@@ -39,6 +39,13 @@ def test_workers_divide_the_cores(client):
     assert set(client.run(os.environ.get, "OMP_NUM_THREADS").values()) == {str(share)}
 
 
+def test_a_cluster_leaves_the_threads_of_its_caller_alone(monkeypatch):
+    """Else a second cluster, and frames that are segmented here, would have one core."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    with connect(workers=1):
+        assert "OMP_NUM_THREADS" not in os.environ
+
+
 def test_a_gpu_gets_one_process_with_threads_for_the_overlap():
     options = clusters._local_options(None, gpu=True, processes=True)
     assert (options["n_workers"], options["threads_per_worker"]) == (1, 3)

@@ -34,10 +34,12 @@ _THREAD_VARIABLES = (
 
 # Workers and scheduler remember what they did: by default 1,000 events with the tasks in them and a
 # profile of every second, which makes memory grow with the length of a run.
-_SHORT_LOGS = {
+_CONFIGURATION = {
     "distributed.worker.profile.enabled": False,
     "distributed.admin.low-level-log-length": 50,
     "distributed.diagnostics.computations.max-history": 5,
+    # Dask would set OMP_NUM_THREADS=1 here too, and it would stay set in the caller's own process.
+    "distributed.nanny.pre-spawn-environ": {"MALLOC_TRIM_THRESHOLD_": 65536},
 }
 
 
@@ -87,7 +89,7 @@ def connect(
     from distributed import Client, LocalCluster
 
     with (
-        dask.config.set(_SHORT_LOGS),
+        dask.config.set(_CONFIGURATION),
         LocalCluster(**_local_options(workers, gpu=gpu, processes=processes)) as cluster,
         Client(cluster) as client,
     ):

@@ -49,13 +49,13 @@ def command_line(path: Path, folder: Path, **options: Any) -> list[np.ndarray]:
 
 def seconds_to_first_block(path: Path, folder: Path) -> float:
     """Return the time from the command to the moment its first block began, s."""
-    store = folder / "start.zarr"
+    output = folder / "started.tif"
     begun = time.time()
     subprocess.run(
-        [COMMAND, "segment", str(path), "-o", str(folder / "start.tif"), "--restart"],
+        [COMMAND, "segment", str(path), "-o", str(output), "--restart"],
         check=True, capture_output=True,
     )  # fmt: skip
-    return min(record["begun"] for record in records(store)) - begun
+    return min(record["begun"] for record in records(output.with_suffix(".zarr"))) - begun
 
 
 def records(store: Path) -> Iterator[dict[str, Any]]:

@@ -113,7 +113,7 @@ def against_the_command_line(bench: Bench) -> Iterator[str]:
         Contender(f"cypose-dask segment, {COMMAND_FRAMES} frames", ours, COMMAND_FRAMES),
         Contender(f"python -m cellpose, {COMMAND_FRAMES} frames", theirs, COMMAND_FRAMES),
     ]
-    alternate(contenders, max(1, bench.rounds // 2))
+    alternate(contenders, max(1, bench.rounds // 2), warm_up=False)
     yield from _table(contenders, contenders[1].name)
 
 
