@@ -1,12 +1,14 @@
 """Train the networks of models/ on synthetic frames, and bundle them.
 
     python scripts/train_bundled_models.py cyano-rods --folder training
+    python scripts/train_bundled_models.py cyano-rods --folder training --average A B C
     python scripts/train_bundled_models.py cyano-rods --folder training --bundle models
 
-The first line trains (hours on two cores; killed, it continues where it was), the second bundles
-the best epoch so far: float16 weights and registry entry, beside the card models/NAME.md, which
-people write. Where other work shares the machine, set OMP_NUM_THREADS=1: two threads wait for
-each other at every layer.
+The first line trains (hours on two cores; killed, it continues where it was), the second puts the
+equal mean of several weights files in the place of the best epoch, and the third bundles what is
+there: float16 weights and registry entry, beside the card models/NAME.md, which people write.
+Where other work shares the machine, set OMP_NUM_THREADS=1: two threads wait for each other at
+every layer.
 """
 
 import argparse
@@ -14,8 +16,15 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from cypose_dask.learn import Examples, Recipe, bundle_model, synthetic_frame, train_network
-from cypose_dask.learn.bundle import Entry
+from cypose_dask.learn import (
+    Examples,
+    Recipe,
+    average_weights,
+    bundle_model,
+    synthetic_frame,
+    train_network,
+)
+from cypose_dask.learn.training.bundle import Entry
 from cypose_dask.models import resolve_model
 from cypose_dask.models.probe import probe_weights
 
@@ -43,6 +52,7 @@ class Plan:
     start: str | None
     chlorophyll: bool = False
     alone: range = range(0)  # seeds of frames whose second channel stays empty
+    trained: str = ""  # for the registry, where the weights are not simply the best epoch
 
 
 PLANS = {
@@ -52,6 +62,10 @@ PLANS = {
         Recipe(diameter=18.0, n_epochs=100, learning_rate=0.001, validate_every=10, seed=3),
         seeds=range(50_000, 50_700),
         start="cyano-rods",
+        trained=(
+            "Equal mean of three stages of its own training and of cyano-chlorophyll, which began "
+            "with one of them; synthetic frames alone (no real image); see the card."
+        ),
     ),
     # For comparison, not bundled: cells scaled to 30 px, from the same weights, on the same frames,
     # in the same time (larger crops, fewer epochs).
@@ -100,7 +114,7 @@ def bundle(name: str, weights: Path, models: Path) -> Path:
     """Write weights and registry entry beside the card that is there."""
     plan = PLANS[name]
     n_frames = len(plan.seeds) + len(plan.alone)
-    trained = (
+    trained = plan.trained or (
         f"On {n_frames} synthetic frames (no real image) for {plan.recipe.n_epochs} epochs by "
         f"scripts/train_bundled_models.py, starting from {plan.start or 'random weights'}; see "
         "the card."
@@ -120,6 +134,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", choices=sorted(PLANS))
     parser.add_argument("--folder", type=Path, required=True, help="where training writes")
+    parser.add_argument("--average", type=Path, nargs="+", help="weights to take the mean of")
     parser.add_argument("--bundle", type=Path, help="folder of the bundled models")
     return parser.parse_args()
 
@@ -129,7 +144,10 @@ def main() -> None:
     args = parse()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("cellpose").setLevel(logging.WARNING)
-    if args.bundle:
+    if args.average:
+        log.info("mean of %d files: %s", len(args.average),
+                 average_weights(args.average, args.folder / args.name))  # fmt: skip
+    elif args.bundle:
         log.info("bundled %s", bundle(args.name, args.folder / args.name, args.bundle))
     else:
         log.info("best weights: %s", train(args.name, args.folder))
