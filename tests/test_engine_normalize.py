@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from cypose_dask.engine.normalize import cellpose_normalization, network_input
 from cypose_dask.errors import SettingsError
 
 DTYPES = ["bool", "uint8", "int16", "uint16", "uint32", "float16", "float32", "float64"]
-percentiles = st.tuples(st.floats(0, 50), st.floats(50.5, 100))
+# No subnormal numbers: training, in the same process, tells the processor to flush them.
+plain_floats = partial(st.floats, allow_subnormal=False)
+percentiles = st.tuples(plain_floats(0, 50), plain_floats(50.5, 100))
 
 
 def cellpose_input(frame, how):
@@ -52,7 +55,7 @@ def test_percentiles_equal_cellpose(frame, percentiles, invert):
     check_equal(frame, Settings(percentiles=percentiles, invert=invert))
 
 
-@given(frames(), st.floats(-50, 99), st.floats(100, 70_000), st.booleans())
+@given(frames(), plain_floats(-50, 99), plain_floats(100, 70_000), st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_fixed_intensities_equal_cellpose(frame, low, high, invert):
     check_equal(frame, Settings(normalize=(low, high), invert=invert))
