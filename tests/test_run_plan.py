@@ -217,3 +217,25 @@ def test_block_length_respects_memory(tmp_path):
     write_nd2(path, (50, 1024, 1024), axes="TYX", frames=lambda i: np.full((1024, 1024, 1), i))
     plan = make_plan(open_movie(path))
     assert 1 <= plan.frames_per_block * 1024 * 1024 * 4 <= 128 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("diameter", "said"),
+    [
+        (18.0, "36 tiles a frame (cells are scaled from 18 to 18 px)"),
+        (9.0, "144 tiles a frame (cells are scaled from 9 to 18 px), 4.0 times more than at"),
+        (36.0, "9 tiles a frame (cells are scaled from 36 to 18 px), 4.0 times less than at"),
+        (500.0, "1 tile a frame (cells are scaled from 500 to 18 px), 36.0 times less than at"),
+    ],
+)
+def test_the_plan_says_what_a_diameter_costs(diameter, said):
+    from types import SimpleNamespace
+
+    from cypose_dask.run import plan_text
+
+    plan = SimpleNamespace(
+        model=SimpleNamespace(diam_mean=18.0, diameter=18.0),
+        settings=Settings(diameter=diameter),
+        movie=SimpleNamespace(info=SimpleNamespace(sizes={"Y": 1024, "X": 1024})),
+    )
+    assert plan_text._work(plan).startswith(said)

@@ -72,7 +72,9 @@ def _work(plan: Plan) -> str:
     shape = (plan.movie.info.sizes["Y"], plan.movie.info.sizes["X"])
     tiles = tiles_of(shape, model.diam_mean / diameter)
     own = tiles_of(shape, model.diam_mean / model.diameter)
-    scaled = f"{tiles} tiles a frame (cells are scaled from {diameter:.3g} to "
+    scaled = (
+        f"{tiles} tile{'s' if tiles > 1 else ''} a frame (cells are scaled from {diameter:.3g} to "
+    )
     scaled += f"{model.diam_mean:.3g} px)"
     if tiles == own:
         return scaled
