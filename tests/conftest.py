@@ -6,6 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -20,7 +21,14 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    """Begin with an empty cache, which the workers and the subprocesses of the tests share."""
+    """Begin with an empty cache, which workers and subprocesses share; repeat unless --slow.
+
+    The ordinary suite tries the same examples every time, so that it says something about a
+    change; --slow looks for new ones.
+    """
+    hypothesis.settings.register_profile("repeated", derandomize=True)
+    if not config.getoption("--slow"):
+        hypothesis.settings.load_profile("repeated")
     folder = tempfile.TemporaryDirectory(prefix="cypose-cache-")
     config.add_cleanup(folder.cleanup)
     os.environ["CYPOSE_CACHE"] = folder.name
