@@ -269,7 +269,8 @@ def empty_space(bench: Bench) -> Iterator[str]:
 
 def _sparse(bench: Bench) -> tuple[np.ndarray, float]:
     """Return a frame (1, Y, X) of 2048 px with one colony in the noise, and the share it fills."""
-    small = bench.frames[0][:160, :160]
+    middle = slice(bench.frames.shape[1] // 2 - 80, bench.frames.shape[1] // 2 + 80)
+    small = bench.frames[0][middle, middle]
     rng = np.random.default_rng(0)
     frame = rng.normal(np.median(small), 0.01 * np.median(small), (2048, 2048))
     frame[1000 : 1000 + small.shape[0], 1000 : 1000 + small.shape[1]] = small
