@@ -260,3 +260,33 @@ def test_a_spec_is_json_and_hashes(tmp_path):
     spec = resolve_model(write_weights(tmp_path / "mine"))
     assert json.loads(json.dumps(spec.to_dict()))["sha256"] == spec.sha256
     assert len({spec, resolve_model(tmp_path / "mine")}) == 1
+
+
+# ---- what was found is remembered -----------------------------------------------------------
+
+
+def test_a_file_is_looked_into_once(tmp_path, monkeypatch):
+    from cypose_dask.models import probed
+
+    monkeypatch.setenv("CYPOSE_CACHE", str(tmp_path / "cache"))
+    path = write_weights(tmp_path / "mine")
+    first = resolve_model(path)
+    monkeypatch.setattr(probed, "probe_weights", None)
+    assert resolve_model(path) == first
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"network_inputs": 2, "more": 1}'])
+def test_a_damaged_memory_is_made_again(content, tmp_path, monkeypatch):
+    monkeypatch.setenv("CYPOSE_CACHE", str(tmp_path / "cache"))
+    path = write_weights(tmp_path / "mine")
+    first = resolve_model(path)
+    (memory,) = (tmp_path / "cache" / "probes").iterdir()
+    memory.write_text(content)
+    assert resolve_model(path) == first
+    assert memory.read_text() != content
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
+    (tmp_path / "cache").write_text("a file, where a folder is expected")
+    monkeypatch.setenv("CYPOSE_CACHE", str(tmp_path / "cache"))
+    assert resolve_model(write_weights(tmp_path / "mine")).network_inputs == 2

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from dataclasses import asdict
 from pathlib import Path
 
 from cypose_dask.models.builtin import require_transformer_extra
-from cypose_dask.models.cache import cache_folder
+from cypose_dask.models.cache import cache_folder, kept_file
 from cypose_dask.models.probe import Probe, probe_weights
 
 __all__ = ["probe_once"]
@@ -57,10 +56,8 @@ def _read(path: Path) -> Probe | None:
 
 
 def _write(path: Path, probe: Probe) -> None:
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_text(json.dumps(asdict(probe)), encoding="utf-8")
-        fresh.replace(path)
+        with kept_file(path) as file:
+            file.write(json.dumps(asdict(probe)).encode())
     except OSError as error:
         logger.info("%s is not remembered: %s", path, error)

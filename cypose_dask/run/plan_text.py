@@ -74,8 +74,8 @@ def _work(plan: Plan) -> str:
     own = tiles_of(shape, model.diam_mean / model.diameter)
     scaled = (
         f"{tiles} tile{'s' if tiles > 1 else ''} a frame (cells are scaled from {diameter:.3g} to "
+        f"{model.diam_mean:.3g} px)"
     )
-    scaled += f"{model.diam_mean:.3g} px)"
     if tiles == own:
         return scaled
     times = f"{tiles / own:.1f} times more" if tiles > own else f"{own / tiles:.1f} times less"

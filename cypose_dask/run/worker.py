@@ -145,10 +145,11 @@ def _segment_all(
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """One frame (C, Y, X) or what went wrong, its place in the block and in the movie."""
+    """One frame (C, Y, X) or what went wrong, its place in the block and in its movie."""
 
     at: tuple[int, int]
     t: int
+    path: str
     frame: np.ndarray | Exception
     seconds: float
 
@@ -160,7 +161,8 @@ def _read_group(frames: LazyFrames, places: list[tuple[int, int]]) -> list[_Read
 def _read(frames: LazyFrames, at: tuple[int, int]) -> _Read:
     begun = time.perf_counter()
     frame = attempt(frames.read, at[0], 0, at[1])
-    return _Read(at, frames.start + at[0], frame, time.perf_counter() - begun)
+    seconds = time.perf_counter() - begun
+    return _Read(at, frames.start + at[0], frames.source.path, frame, seconds)
 
 
 def _segment_group(
@@ -178,7 +180,8 @@ def _record(read: _Read, made: Made | Exception, output: _Output) -> FrameRecord
     if isinstance(made, DamagedFrameError):
         return record(status=Status.DAMAGED, error=str(made), non_finite="NaN" in str(made))
     if isinstance(made, Exception):
-        logger.error("frame t=%d z=%d failed", read.t, read.at[1], exc_info=made)
+        place = (read.t, read.at[1], read.path)
+        logger.error("frame t=%d z=%d of %s failed", *place, exc_info=made)
         return record(status=Status.FAILED, error=f"{type(made).__name__}: {made}")
     output.put(read.at, made)
     seen = {name: getattr(made.stats, name) for name in type(made.stats).__slots__}

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,8 @@ import tifffile
 
 from cypose_dask import Settings, open_movie, segment
 from cypose_dask.results.naming import journal_of
+from cypose_dask.run.journal import Journal
+from cypose_dask.run.record import BlockRecord
 from cypose_dask.settings import RunOptions
 
 COMMAND = str(Path(sys.executable).parent / "cypose-dask")
@@ -38,12 +38,8 @@ def run(path: Path, client: Any, settings: Settings) -> list[np.ndarray]:
 
 def command_line(path: Path, folder: Path, **options: Any) -> list[np.ndarray]:
     """`cypose-dask segment`, from its start to its last file."""
-    given = [f"--{name}={value}" for name, value in options.items()]
     output = folder / "labels.tif"
-    subprocess.run(
-        [COMMAND, "segment", str(path), "-o", str(output), "--restart", *given],
-        check=True, capture_output=True,
-    )  # fmt: skip
+    _segment(path, output, **options)
     return list(tifffile.imread(output))
 
 
@@ -51,27 +47,29 @@ def seconds_to_first_block(path: Path, folder: Path) -> float:
     """Return the time from the command to the moment its first block began, s."""
     output = folder / "started.tif"
     begun = time.time()
-    subprocess.run(
-        [COMMAND, "segment", str(path), "-o", str(output), "--restart"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return min(record["begun"] for record in records(output.with_suffix(".zarr"))) - begun
+    _segment(path, output)
+    return min(record.begun for record in _records(output.with_suffix(".zarr"))) - begun
 
 
-def records(store: Path) -> Iterator[dict[str, Any]]:
-    """Yield the journal's records of a result."""
-    for line in journal_of(store).read_text(encoding="utf-8").splitlines():
-        yield json.loads(line)
+def _segment(path: Path, output: Path, **options: Any) -> None:
+    given = [f"--{name}={value}" for name, value in options.items()]
+    command = [COMMAND, "segment", str(path), "-o", str(output), "--restart", *given]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def _records(store: Path) -> list[BlockRecord]:
+    return list(Journal(journal_of(store)).read())
 
 
 def stage_seconds(store: Path) -> dict[str, float]:
     """Return the mean seconds a frame of every stage, and of writing."""
-    frames = [frame for record in records(store) for frame in record["frames"]]
+    records = _records(store)
+    frames = [frame for record in records for frame in record.frames]
     stages: dict[str, float] = {}
     for frame in frames:
-        for stage, seconds in frame["seconds"].items():
+        for stage, seconds in frame.seconds.items():
             stages[stage] = stages.get(stage, 0.0) + seconds / len(frames)
-    stages["write"] = sum(record["write_s"] for record in records(store)) / len(frames)
+    stages["write"] = sum(record.write_s for record in records) / len(frames)
     return stages
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import os
-import uuid
 import zipfile
 from pathlib import Path
 
@@ -18,7 +16,7 @@ import numpy as np
 
 from cypose_dask.engine.runtimes.fold import Folded, fold
 from cypose_dask.errors import ModelError
-from cypose_dask.models.cache import cache_folder
+from cypose_dask.models.cache import cache_folder, kept_file
 from cypose_dask.models.spec import ModelSpec
 
 __all__ = ["convert_network", "folded_weights"]
@@ -105,17 +103,9 @@ def _convert(spec: ModelSpec) -> Folded:
 
 
 def _write(path: Path, folded: Folded) -> None:
-    fresh = path.with_name(f"{path.stem}.{uuid.uuid4().hex}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with fresh.open("xb") as file:
-                np.savez(file, **folded)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(path)
-        finally:
-            fresh.unlink(missing_ok=True)
+        with kept_file(path) as file:
+            np.savez(file, **folded)
     except OSError as error:
         logger.warning(
             "The converted network cannot be kept (%s), so every process converts it for itself, "
