@@ -53,7 +53,7 @@ def counted(loaded):
     """Networks whose runtime pools up to 64 tiles and counts them; the count; settings."""
     network, settings = loaded
     runtime = Counting(network.forward.runtime)
-    forward = TiledForward(runtime, pooled_tiles=64, one_at_a_time=False)
+    forward = TiledForward(runtime, 64, one_at_a_time=False, pools_frames=True)
     return Networks(Network(forward, network.spec, "cpu")), runtime, settings
 
 
@@ -77,6 +77,20 @@ def test_labels_do_not_depend_on_the_frames_beside(counted, synthetic):
         alone = segment_frame(frame, networks, settings)
         np.testing.assert_array_equal(made.labels, alone.labels)
         assert made.labels.max() > 0
+
+
+def test_outputs_do_not_depend_on_how_many_tiles_are_in_memory(loaded):
+    network, _ = loaded
+    image = np.random.default_rng(0).random((500, 260, 2)).astype(np.float32)
+    outputs = []
+    for at_once in (1, 5, 64):
+        runtime = Counting(network.forward.runtime)
+        ((output, style),) = TiledForward(runtime, at_once, one_at_a_time=False)([image], 1.0)
+        assert max(runtime.calls) <= at_once
+        outputs.append((output, style))
+    for output, style in outputs[1:]:
+        np.testing.assert_array_equal(output, outputs[0][0])
+        np.testing.assert_array_equal(style, outputs[0][1])
 
 
 def test_a_frame_that_fails_leaves_the_others_alone(counted, synthetic):
@@ -116,7 +130,7 @@ def test_a_frame_that_is_nearly_empty_costs_a_fifth_or_less(counted):
     """Of 144 tiles, those around the colony and hardly another."""
     networks, runtime, settings = counted
     segment_frame(one_colony(2048, 1000), networks, settings.replace(skip_empty=True))
-    assert runtime.calls[0] <= tiles_of((2048, 2048), 1.0) / 5
+    assert sum(runtime.calls) <= tiles_of((2048, 2048), 1.0) / 5
 
 
 def test_a_frame_without_anything_keeps_its_shape(counted):
@@ -148,24 +162,6 @@ def test_real_frames_have_the_same_labels_without_their_empty_tiles(counted, sha
     skipping = segment_frame(frame, networks, settings.replace(skip_empty=True))
     np.testing.assert_array_equal(skipping.labels, everything.labels)
     assert runtime.calls[1] < runtime.calls[0]
-
-
-def test_joining_all_tiles_as_some_is_joining_them():
-    tiling = tiling_of((300, 260))
-    outputs = np.random.default_rng(0).random((len(tiling), 3, *tiling.tile)).astype(np.float32)
-    every = np.ones(len(tiling), bool)
-    some = tiling.join_some(outputs, every, elsewhere=(0.0, 0.0, -20.0))
-    np.testing.assert_allclose(some, tiling.join(outputs), rtol=0, atol=1e-6)
-
-
-def test_what_only_skipped_tiles_cover_is_said_to_be_nothing():
-    tiling = tiling_of((600, 600))
-    kept = np.zeros(len(tiling), bool)
-    kept[0] = True
-    ones = np.ones((1, 3, *tiling.tile), np.float32)
-    joined = tiling.join_some(ones, kept, elsewhere=(0.0, 0.5, -20.0))
-    np.testing.assert_allclose(joined[:150, :150], 1.0)
-    np.testing.assert_array_equal(joined[-1, -1], np.array([0, 0.5, -20], np.float32))
 
 
 def test_the_gpus_dynamics_are_given_the_whole_group(loaded, monkeypatch, synthetic):

@@ -16,7 +16,7 @@ from cypose_dask.engine.empty import occupied
 from cypose_dask.engine.network import Network, Output
 from cypose_dask.engine.runtimes import Runtime, choose_runtime, open_runtime
 from cypose_dask.engine.stats import Timer
-from cypose_dask.engine.tiles import Tiling, resize, resized_shape, tiling_of
+from cypose_dask.engine.tiles import Mosaic, Tiling, resize, resized_shape, tiling_of
 from cypose_dask.models import ModelSpec
 from cypose_dask.settings import Settings
 
@@ -24,6 +24,8 @@ __all__ = ["TiledForward", "label", "load_cpu", "load_gpu", "predict"]
 
 # Tiles that wait for a GPU at once: several of its batches, and 100 MB of them.
 _POOLED_TILES = 256
+# On a processor: what is between two rounds costs little, and 1 MB a tile.
+_ROUNDS_OF_TILES = 8
 # What a tile that is left out says: no flow, and surely no cell (a logit).
 _NOTHING = (0.0, 0.0, -20.0)
 # Cells are at least this wide for the network, px.
@@ -36,11 +38,15 @@ Found = tuple[np.ndarray, np.ndarray] | Exception
 
 @dataclass(frozen=True, slots=True)
 class TiledForward:
-    """A runtime over whole frames; tiles of all frames share its batches. See `Forward`."""
+    """A runtime over whole frames; tiles of all frames share its batches. See `Forward`.
+
+    However many tiles a frame has, `tiles_at_once` of them are in memory.
+    """
 
     runtime: Runtime
-    pooled_tiles: int
+    tiles_at_once: int
     one_at_a_time: bool
+    pools_frames: bool = False
 
     def __call__(
         self,
@@ -55,23 +61,33 @@ class TiledForward:
         with timer("tile"):
             shape = resized_shape(images[0].shape, rescale)
             tiling = tiling_of(shape)
-            keep = [_kept(image, tiling, rescale, skip_empty) for image in images]
-            tiles = np.concatenate(
-                [tiling.cut(_fitted(im, shape))[k] for im, k in zip(images, keep, strict=True)]
-            )
-        with timer("forward"), self._turn():
-            output, styles = self.runtime(tiles)
+            padded = [tiling.pad(_fitted(image, shape)) for image in images]
+            wanted = [
+                (frame, int(tile))
+                for frame, image in enumerate(images)
+                for tile in np.flatnonzero(_kept(image, tiling, rescale, skip_empty))
+            ]
+        made = [_FrameOutput(tiling) for _ in images]
+        for start in range(0, len(wanted), self.tiles_at_once):
+            some = wanted[start : start + self.tiles_at_once]
+            with timer("tile"):
+                tiles = np.stack([tiling.cut(padded[frame], tile) for frame, tile in some])
+            with timer("forward"), self._turn():
+                outputs, styles = self.runtime(tiles)
+            with timer("average"):
+                for (frame, tile), output, style in zip(some, outputs, styles, strict=True):
+                    made[frame].add(tile, output, style)
         with timer("average"):
-            ends = np.cumsum([int(k.sum()) for k in keep])[:-1]
-            parts = zip(np.split(output, ends), np.split(styles, ends), keep, strict=True)
-            return [_joined(tiling, *part) for part in parts]
+            return [one.finish() for one in made]
 
     def _turn(self) -> AbstractContextManager[object]:
         return on_device if self.one_at_a_time else nullcontext()
 
     def frames_at_once(self, shape: tuple[int, ...], rescale: float) -> int:
         """Return how many frames (Y, X) of a block fill the device."""
-        return max(1, self.pooled_tiles // len(tiling_of(resized_shape(shape, rescale))))
+        if not self.pools_frames:
+            return 1
+        return max(1, self.tiles_at_once // len(tiling_of(resized_shape(shape, rescale))))
 
 
 def _fitted(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -86,12 +102,20 @@ def _kept(image: np.ndarray, tiling: Tiling, rescale: float, skip_empty: bool) -
     return occupied(image, windows, _NETWORK_CELL_PX / rescale)
 
 
-def _joined(tiling: Tiling, output: np.ndarray, styles: np.ndarray, keep: np.ndarray) -> Output:
-    total = styles.sum(axis=0)
-    style = total / max(float((total**2).sum() ** 0.5), 1e-12)
-    if keep.all():
-        return tiling.join(output), style
-    return tiling.join_some(output, keep, elsewhere=_NOTHING), style
+class _FrameOutput:
+    """What the network has said about a frame so far."""
+
+    def __init__(self, tiling: Tiling) -> None:
+        self._mosaic = Mosaic(tiling, len(_NOTHING))
+        self._styles: list[np.ndarray] = []
+
+    def add(self, tile: int, output: np.ndarray, style: np.ndarray) -> None:
+        self._mosaic.add(tile, output)
+        self._styles.append(style.copy())
+
+    def finish(self) -> Output:
+        total = np.sum(self._styles, axis=0)
+        return self._mosaic.finish(_NOTHING), total / max(float((total**2).sum() ** 0.5), 1e-12)
 
 
 def load_cpu(spec: ModelSpec, runtime: str, *, threads: int, callers: int) -> TiledForward:
@@ -99,7 +123,8 @@ def load_cpu(spec: ModelSpec, runtime: str, *, threads: int, callers: int) -> Ti
     name = choose_runtime(spec, runtime)
     opened = open_runtime(spec, name, threads=threads, callers=callers)
     # Torch's threads belong to the process, so that two callers would share them.
-    return TiledForward(opened, pooled_tiles=1, one_at_a_time=name == "torch")
+    at_once = _ROUNDS_OF_TILES * threads
+    return TiledForward(opened, at_once, one_at_a_time=name == "torch")
 
 
 def load_gpu(spec: ModelSpec, device: str, precision: str) -> TiledForward:
@@ -110,7 +135,7 @@ def load_gpu(spec: ModelSpec, device: str, precision: str) -> TiledForward:
 
     net = reference.load(spec, device).net
     runtime = TorchRuntime(net, device, cast("Precision", precision))
-    return TiledForward(runtime, pooled_tiles=_POOLED_TILES, one_at_a_time=True)
+    return TiledForward(runtime, _POOLED_TILES, one_at_a_time=True, pools_frames=True)
 
 
 def predict(

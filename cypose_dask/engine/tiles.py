@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import compress
 
 import cv2
 import numpy as np
 
 from cypose_dask.errors import SettingsError
 
-__all__ = ["TILE_PX", "Tiling", "resize", "resized_shape", "tiling_of"]
+__all__ = ["TILE_PX", "Mosaic", "Tiling", "resize", "resized_shape", "tiling_of"]
 
 # Cellpose's defaults: side of a tile, and the share of it that overlaps its neighbour.
 TILE_PX, _OVERLAP = 224, 0.1
@@ -42,7 +40,9 @@ class Tiling:
     tile : tuple of int
         (H, W) of a tile, px.
     starts : tuple of tuple of int
-        First row and column of every tile in the padded frame.
+        First row and column of every tile in the padded frame, by rows.
+    taper : (H, W) ndarray of float64
+        How much each pixel of a tile counts, dimensionless.
     """
 
     shape: tuple[int, int]
@@ -50,8 +50,7 @@ class Tiling:
     before: tuple[int, int]
     tile: tuple[int, int]
     starts: tuple[tuple[int, int], ...]
-    _taper: np.ndarray = field(repr=False, compare=False)
-    _weight: np.ndarray = field(repr=False, compare=False)
+    taper: np.ndarray = field(repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -61,78 +60,70 @@ class Tiling:
         (top, left), (height, width) = self.before, self.tile
         return [(y - top, y - top + height, x - left, x - left + width) for y, x in self.starts]
 
-    def cut(self, image: np.ndarray) -> np.ndarray:
-        """Cut a frame.
-
-        Parameters
-        ----------
-        image : (Y, X, C) ndarray of float32
-
-        Returns
-        -------
-        (N, C, H, W) ndarray of float32
-            Tiles by rows.
-        """
+    def pad(self, image: np.ndarray) -> np.ndarray:
+        """Surround a frame (Y, X, C) of float32 with zeros: (C, Y', X')."""
         padded = np.zeros((image.shape[2], *self.padded), np.float32)
-        padded[:, *self._inside()] = np.moveaxis(image, -1, 0)
-        return np.stack([padded[:, rows, columns] for rows, columns in self._slices()])
+        padded[:, *self.inside()] = np.moveaxis(image, -1, 0)
+        return padded
 
-    def join(self, outputs: np.ndarray) -> np.ndarray:
-        """Average the network's output where tiles overlap.
+    def cut(self, padded: np.ndarray, number: int) -> np.ndarray:
+        """Return one tile (C, H, W) of a padded frame, as a view."""
+        return padded[:, *self.window(number)]
 
-        Parameters
-        ----------
-        outputs : (N, K, H, W) ndarray of float32
-            One a tile, in the order of `cut`.
+    def window(self, number: int) -> tuple[slice, slice]:
+        """Return the rows and columns of a tile in the padded frame."""
+        (y, x), (height, width) = self.starts[number], self.tile
+        return slice(y, y + height), slice(x, x + width)
 
-        Returns
-        -------
-        (Y, X, K) ndarray of float32
-            A view whose channels lie apart in memory.
-        """
-        joined = np.zeros((outputs.shape[1], *self.padded), np.float32)
-        for output, (rows, columns) in zip(outputs, self._slices(), strict=True):
-            joined[:, rows, columns] += output * self._taper
-        joined /= self._weight
-        return np.moveaxis(joined[:, *self._inside()], 0, -1)
-
-    def join_some(
-        self, outputs: np.ndarray, kept: np.ndarray, *, elsewhere: tuple[float, ...]
-    ) -> np.ndarray:
-        """Average the outputs of some tiles; pixels that only others cover become `elsewhere`.
-
-        Parameters
-        ----------
-        outputs : (n, K, H, W) ndarray of float32
-            Of the tiles that were kept.
-        kept : (N,) ndarray of bool
-            Which ones these are.
-        elsewhere : tuple of float
-            K numbers.
-
-        Returns
-        -------
-        (Y, X, K) ndarray of float32
-        """
-        joined = np.zeros((len(elsewhere), *self.padded), np.float32)
-        weight = np.zeros(self.padded)
-        for output, window in zip(outputs, compress(self._slices(), kept), strict=True):
-            joined[:, *window] += output * self._taper
-            weight[window] += self._taper
-        covered = weight > 0
-        joined /= np.where(covered, weight, 1.0)
-        joined[:, ~covered] = np.array(elsewhere, np.float32)[:, np.newaxis]
-        return np.moveaxis(joined[:, *self._inside()], 0, -1)
-
-    def _inside(self) -> tuple[slice, slice]:
+    def inside(self) -> tuple[slice, slice]:
+        """Return the rows and columns of the frame in the padded frame."""
         rows, columns = (
             slice(before, before + length)
             for before, length in zip(self.before, self.shape, strict=True)
         )
         return rows, columns
 
-    def _slices(self) -> Iterator[tuple[slice, slice]]:
-        return _slices(self.starts, self.tile)
+
+class Mosaic:
+    """The network's output for a frame, averaged where tiles overlap; filled as tiles arrive.
+
+    Parameters
+    ----------
+    tiling : Tiling
+    channels : int
+        Of the output.
+    """
+
+    def __init__(self, tiling: Tiling, channels: int = 3) -> None:
+        self._tiling = tiling
+        self._sum = np.zeros((channels, *tiling.padded), np.float32)
+        self._weight = np.zeros(tiling.padded)
+
+    def add(self, number: int, output: np.ndarray) -> None:
+        """Add one tile's output (K, H, W); tiles come in their order, as sums are rounded."""
+        window = self._tiling.window(number)
+        self._sum[:, *window] += output * self._tiling.taper
+        self._weight[window] += self._tiling.taper
+
+    def finish(self, elsewhere: tuple[float, ...]) -> np.ndarray:
+        """Return the mean; pixels that no tile covered become `elsewhere`.
+
+        Parameters
+        ----------
+        elsewhere : tuple of float
+            K numbers.
+
+        Returns
+        -------
+        (Y, X, K) ndarray of float32
+            A view whose channels lie apart in memory.
+        """
+        bare = self._weight == 0
+        if bare.any():
+            self._weight[bare] = 1.0
+            self._sum[:, bare] = np.array(elsewhere, np.float32)[:, np.newaxis]
+        self._sum /= self._weight
+        return np.moveaxis(self._sum[:, *self._tiling.inside()], 0, -1)
 
 
 @functools.lru_cache(maxsize=4)  # a movie has one shape; a directory of movies a few
@@ -142,17 +133,7 @@ def tiling_of(shape: tuple[int, int]) -> Tiling:
     tile = tuple(min(TILE_PX, length) for length in padded)
     rows, columns = (_starts(length) for length in padded)
     starts = tuple((y, x) for y in rows for x in columns)
-    taper, weight = _taper(tile), np.zeros(padded)
-    for window in _slices(starts, tile):
-        weight[window] += taper
-    return Tiling(shape, padded, before, tile, starts, taper, weight)
-
-
-def _slices(
-    starts: tuple[tuple[int, int], ...], tile: tuple[int, ...]
-) -> Iterator[tuple[slice, slice]]:
-    for y, x in starts:
-        yield slice(y, y + tile[0]), slice(x, x + tile[1])
+    return Tiling(shape, padded, before, tile, starts, _taper(tile))
 
 
 def _pad(length: int) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from cypose_dask.engine.gpu.check import disagreement, flow_errors
 from cypose_dask.engine.gpu.follow import cell_pixels, follow
 from cypose_dask.engine.gpu.gather import gather
 from cypose_dask.engine.gpu.memory import free_bytes, is_out_of_memory, release
-from cypose_dask.errors import DeviceError
+from cypose_dask.errors import DeviceMemoryError
 from cypose_dask.settings import Settings
 
 __all__ = ["Followed", "follow_batch", "label_frame", "labels_from_flows_batched"]
@@ -74,7 +74,7 @@ def labels_from_flows_batched(
 
     Raises
     ------
-    DeviceError
+    DeviceMemoryError
         If a single frame does not fit into the device's memory.
     """
     return [
@@ -89,7 +89,7 @@ def follow_batch(
 
     Raises
     ------
-    DeviceError
+    DeviceMemoryError
         If a single frame does not fit into the device's memory.
     """
     where = torch.device(device)
@@ -143,7 +143,7 @@ def _follow_or_none(
         reason = str(error).partition("\n")[0]
     if len(flows) > 1:
         return None
-    raise DeviceError(
+    raise DeviceMemoryError(
         f"{device} ran out of memory while following the flows of one frame of "
         f"{flows.shape[2]} x {flows.shape[3]} px: {reason}. Add --dynamics-device cpu, or run "
         "fewer workers on this device."

@@ -17,7 +17,7 @@ import torch
 
 from cypose_dask.engine.gpu.memory import free_bytes, is_out_of_memory, release
 from cypose_dask.engine.gpu.transfer import CudaLanes, Forward, Results, run_plain
-from cypose_dask.errors import DeviceError
+from cypose_dask.errors import DeviceMemoryError
 
 __all__ = ["TorchRuntime"]
 
@@ -94,7 +94,7 @@ class TorchRuntime:
 
         Raises
         ------
-        DeviceError
+        DeviceMemoryError
             If not even one tile fits into the device's memory.
         """
         tiles = np.ascontiguousarray(tiles, np.float32)
@@ -149,7 +149,7 @@ class TorchRuntime:
         release(self._device)
         batch = min(self._batch or 1, shape[0])
         if batch == 1:
-            raise DeviceError(
+            raise DeviceMemoryError(
                 f"{self._device} ran out of memory with a single tile of {shape[2]} x {shape[3]} "
                 f"px: {reason}. Close what else uses the device, run fewer workers on it, or leave "
                 "out --gpu."
