@@ -9,10 +9,19 @@ if TYPE_CHECKING:
     from cypose_dask.movies.fingerprint import Fingerprint
     from cypose_dask.movies.lazy import LazyFrames
     from cypose_dask.movies.movie import Movie, MovieInfo
+    from cypose_dask.movies.ome_set import other_members
     from cypose_dask.movies.open import open_movie
     from cypose_dask.movies.source import FrameSource
 
-__all__ = ["Fingerprint", "FrameSource", "LazyFrames", "Movie", "MovieInfo", "open_movie"]
+__all__ = [
+    "Fingerprint",
+    "FrameSource",
+    "LazyFrames",
+    "Movie",
+    "MovieInfo",
+    "open_movie",
+    "other_members",
+]
 
 _HOMES = {
     "Fingerprint": "fingerprint",
@@ -21,6 +30,7 @@ _HOMES = {
     "Movie": "movie",
     "MovieInfo": "movie",
     "open_movie": "open",
+    "other_members": "ome_set",
 }
 
 

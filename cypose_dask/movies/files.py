@@ -14,6 +14,7 @@ __all__ = [
     "check_file",
     "reading_errors",
     "require_nonempty",
+    "require_plausible_count",
     "require_sane_frame",
     "stamp_of_file",
     "summary_of_damage",
@@ -21,6 +22,10 @@ __all__ = [
 
 # 2 giga-pixels: twice a 32,768 x 32,768 camera mosaic. A header that says more is damaged.
 MAX_FRAME_PIXELS = 2**31
+# A frame costs its file at least this, in an entry of a table of contents or a TIFF directory.
+LEAST_BYTES_A_FRAME = 100
+# Frames that an acquisition which was stopped may lack; each is looked for one by one.
+MAX_MISSING = 100_000
 
 
 def stamp_of_file(path: str) -> Stamp:
@@ -69,6 +74,16 @@ def require_sane_frame(path: str, frame_shape: Iterable[int]) -> None:
         raise MovieError(
             f"{path}: the header claims frames of {shape} pixels (C, Y, X); expected 1 to "
             f"{MAX_FRAME_PIXELS}. The file is damaged or not a movie."
+        )
+
+
+def require_plausible_count(path: str, frames: float, size_bytes: int) -> None:
+    """Raise MovieError if a header counts far more frames than its bytes can hold."""
+    most = size_bytes // LEAST_BYTES_A_FRAME + MAX_MISSING
+    if not frames <= most:
+        raise MovieError(
+            f"{path}: the header counts {frames:.4g} frames, which {size_bytes} bytes cannot "
+            f"hold; expected fewer than {most}. The file is damaged or not a movie."
         )
 
 

@@ -6,6 +6,7 @@ import glob
 import hashlib
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,10 +84,35 @@ def _matches(pattern: str) -> list[str]:
     """Return the files of a pattern; a path that exists stands for itself, brackets and all."""
     if Path(pattern).is_file():
         return [pattern]
-    paths = [p for p in glob.glob(pattern, recursive=True) if Path(p).is_file()]  # noqa: PTH207
+    paths = [path for path in dict.fromkeys(_globbed(pattern)) if Path(path).is_file()]
     if not paths:
         raise MovieNotFoundError(f"{pattern}: no file matches this pattern. Check folder and name.")
     return sorted(paths)
+
+
+def _globbed(pattern: str) -> list[str]:
+    """Return what a pattern matches; ``**`` follows links, but enters each folder once.
+
+    `glob.glob` follows two links that lead back up until the path is too long, which is never.
+    """
+    parts = Path(pattern).parts
+    if "**" not in parts:
+        return glob.glob(pattern)  # noqa: PTH207 - Path.glob takes no absolute pattern
+    at = parts.index("**")
+    top, rest = os.path.join("", *parts[:at]), parts[at + 1 :] or ("*",)  # noqa: PTH118
+    folders = (glob.escape(below) for found in glob.glob(top) for below in _tree(found))  # noqa: PTH207
+    return [path for folder in folders for path in _globbed(os.path.join(folder, *rest))]  # noqa: PTH118
+
+
+def _tree(top: str) -> Iterator[str]:
+    """Yield a folder and all below, without hidden ones."""
+    seen = set()
+    for folder, below, _ in os.walk(top, followlinks=True):
+        real = os.path.realpath(folder)
+        below[:] = [] if real in seen else [name for name in below if not name.startswith(".")]
+        if real not in seen:
+            seen.add(real)
+            yield folder
 
 
 def _common_kind(pattern: str, paths: list[str]) -> str:

@@ -1,18 +1,13 @@
-"""ND2 files of Nikon NIS-Elements, through the `nd2` package.
+"""ND2 files of Nikon NIS-Elements: their loops, names and units, through the `nd2` package.
 
-`nd2` returns zeros for a frame that is missing and for one that lies beyond the end of the
-file, without a word; so every frame's place in the file is checked here, at opening and
-again when it is read. Metadata is best effort: it never stops the reading of pixels.
+Metadata is best effort: it never stops the reading of pixels.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import os
-import struct
 import warnings
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -26,6 +21,7 @@ from cypose_dask.errors import DamagedFrameError, MovieError
 from cypose_dask.movies import files, handles
 from cypose_dask.movies.axes import StoredAxes, full_sizes, settle_axes
 from cypose_dask.movies.fingerprint import fingerprint_of_files
+from cypose_dask.movies.nd2_handle import PARSE_ERRORS, Nd2Handle
 from cypose_dask.movies.source import Description, Stamp
 
 __all__ = ["Nd2Layout", "describe_nd2"]
@@ -33,92 +29,9 @@ __all__ = ["Nd2Layout", "describe_nd2"]
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-# Source: nd2 0.12, `_readers/_modern`: a frame's chunk has 16 bytes of header and 4072 of name,
-# its data begins with a time stamp of 8 bytes.
-CHUNK_MAGIC = 0x0ABECEDA
-HEADER_BYTES = 16
-DATA_AFTER = HEADER_BYTES + 4072
-STAMP_BYTES = 8
-# What nd2 raises on damaged metadata; it parses vendor bytes, so nearly anything.
-PARSE_ERRORS = (
-    ValueError, TypeError, LookupError, AttributeError, ArithmeticError, struct.error, OSError,
-    RuntimeError, zlib.error, NameError, AssertionError, ImportError,
-)  # fmt: skip
 LOOP_LETTERS = {"TimeLoop": "T", "NETimeLoop": "T", "XYPosLoop": "P", "ZStackLoop": "Z"}
 RGB_SAMPLES = 3
 MAX_MISSING = 1_000_000
-
-
-class Nd2Handle:
-    """One open ND2 file, and where each of its frames begins."""
-
-    def __init__(self, path: str) -> None:
-        import nd2
-
-        self.path = path
-        try:
-            self.file = nd2.ND2File(path)
-        except PARSE_ERRORS as error:
-            raise _unreadable(path, error) from error
-        try:
-            self.attributes = self.file.attributes
-            self.shape = _frame_shape(self.attributes)
-            self.starts = self._find_frames()
-            self.least_bytes = _least_bytes(path, self.attributes, self.shape)
-        except MovieError:
-            self.file.close()
-            raise
-        except PARSE_ERRORS as error:
-            self.file.close()
-            raise _unreadable(path, error) from error
-        self.descriptor = os.open(path, os.O_RDONLY)
-
-    def close(self) -> None:
-        """Release the file."""
-        self.file.close()
-        os.close(self.descriptor)
-
-    def _find_frames(self) -> dict[int, tuple[int, int]] | None:
-        """Return {sequence index: (offset, bytes) of its chunk}, None for the old format."""
-        if self.file.is_legacy:
-            return None
-        prefix = b"ImageDataSeq|"
-        chunks = self.file._rdr.chunkmap.items()
-        return {
-            int(name[len(prefix) : -1]): (int(offset), int(size))
-            for name, (offset, size) in chunks
-            if name.startswith(prefix)
-        }
-
-    def is_whole(self, index: int, size_bytes: int) -> bool:
-        """Say whether the chunk map has this frame, within a file of this size."""
-        if self.starts is None:
-            return index < int(self.attributes.sequenceCount)
-        if index not in self.starts:
-            return False
-        offset, size = self.starts[index]
-        whole = size >= self.least_bytes and offset + DATA_AFTER + size <= size_bytes
-        return offset > 0 and whole
-
-    def read(self, index: int) -> npt.NDArray[Any]:
-        """Read the frame of a sequence index: (C, Y, X, S), possibly a view into the file."""
-        self._require_chunk(index)
-        # nd2 squeezes; putting the axes back is exact because it does not reorder them.
-        return np.asarray(self.file.read_frame(index)).reshape(self.shape)
-
-    def _require_chunk(self, index: int) -> None:
-        """Check that what the chunk map points to is this frame, before nd2 believes it."""
-        if self.starts is None:
-            return
-        name = f"ImageDataSeq|{index}!".encode()
-        offset, _ = self.starts[index]
-        head = os.pread(self.descriptor, HEADER_BYTES + len(name), offset)
-        magic = struct.pack("<I", CHUNK_MAGIC)
-        if not (head.startswith(magic) and head.endswith(name)):
-            raise DamagedFrameError(
-                f"{self.path}: the chunk map points to {offset} for frame {index} but found "
-                f"{head[:8]!r} there; expected a chunk named {name.decode()!r}."
-            )
 
 
 def lease_nd2(path: str, stamp: Stamp) -> AbstractContextManager[Nd2Handle]:
@@ -161,7 +74,7 @@ class Nd2Layout:
 
     def _one(self, handle: Nd2Handle, at: tuple[int, int, int], channel: int) -> npt.NDArray[Any]:
         index = self.sequence_index(at, channel)
-        if not handle.is_whole(index, os.fstat(handle.descriptor).st_size):
+        if not handle.is_whole(index, handle.size_bytes()):
             raise DamagedFrameError(
                 f"{handle.path}: the frame at (t, p, z) = {at} (number {index} of the file) is "
                 "missing; the acquisition was stopped or the file was cut."
@@ -206,7 +119,7 @@ def _described(
         fingerprint=fingerprint_of_files([path]),
         sizes=sizes,
         samples=RGB_SAMPLES if handle.shape[-1] == RGB_SAMPLES else 0,
-        dtype=np.dtype(file.dtype).newbyteorder("="),
+        dtype=handle.dtype,
         channel_names=_best_effort(lambda: _channel_names(file), (), notes),
         position_names=_best_effort(lambda: _position_names(file), (), notes),
         pixel_size_um=_best_effort(lambda: _pixel_size(file, notes), None, notes),
@@ -215,35 +128,6 @@ def _described(
         notes=tuple(notes),
         damaged=damaged,
     )
-
-
-def _unreadable(path: str, error: Exception) -> MovieError:
-    return MovieError(
-        f"{path}: not a complete ND2 file ({type(error).__name__}: {error}); expected its chunk "
-        "map at the end. It was cut off or is still being written: copy it again, or try "
-        "nd2.rescue_nd2."
-    )
-
-
-def _frame_shape(attributes: Any) -> tuple[int, int, int, int]:
-    """Return (C, Y, X, components of a channel)."""
-    channels = attributes.channelCount or 1
-    samples = attributes.componentCount // channels
-    return channels, int(attributes.heightPx), int(attributes.widthPx or 0), samples
-
-
-def _least_bytes(path: str, attributes: Any, shape: tuple[int, int, int, int]) -> int:
-    """Bytes that the chunk of a frame must hold at least."""
-    if attributes.compressionType == "lossy":
-        raise MovieError(
-            f"{path}: found lossy compression, expected none or lossless, which nd2 can decode. "
-            "Export the movie from NIS-Elements as TIFF or without compression."
-        )
-    if attributes.compressionType == "lossless":
-        return STAMP_BYTES + 1
-    channels, y, x, samples = shape
-    row = x * channels * samples * int(attributes.bitsPerComponentInMemory) // 8
-    return STAMP_BYTES + (y - 1) * int(attributes.widthBytes or row) + row
 
 
 def _loops(handle: Nd2Handle) -> tuple[str, tuple[int, ...]]:
@@ -323,8 +207,23 @@ def _best_effort(ask: Callable[[], T], otherwise: T, notes: list[str]) -> T:
         return otherwise
 
 
+def _metadata(file: Any) -> Any:
+    """Return nd2's metadata; it makes lists as long as the components that a channel claims."""
+    if file.is_legacy:
+        return file.metadata
+    planes = file._rdr._cached_raw_metadata()["sPicturePlanes"]
+    claimed = [int(p.get("uiCompCount", 1)) for p in _planes_of(planes).values()]
+    if max(claimed, default=0) > file.attributes.componentCount:
+        raise ValueError(f"channels of {claimed} components in a frame of fewer")
+    return file.metadata
+
+
+def _planes_of(planes: dict[str, Any]) -> dict[str, Any]:
+    return dict(planes.get("sPlaneNew") or planes.get("sPlane") or {})
+
+
 def _channel_names(file: Any) -> tuple[str, ...]:
-    return tuple(channel.channel.name for channel in file.metadata.channels or ())
+    return tuple(channel.channel.name for channel in _metadata(file).channels or ())
 
 
 def _position_names(file: Any) -> tuple[str, ...]:
@@ -338,7 +237,7 @@ def _position_names(file: Any) -> tuple[str, ...]:
 
 def _pixel_size(file: Any, notes: list[str]) -> float | None:
     """Micrometres a pixel, if the file is calibrated and the pixels are square."""
-    volume = file.metadata.channels[0].volume
+    volume = _metadata(file).channels[0].volume
     x, y = (float(value) for value in volume.axesCalibration[:2])
     if not all(volume.axesCalibrated[:2]) or not x > 0:
         notes.append("The ND2 is not calibrated: the pixel size is unknown.")

@@ -111,8 +111,7 @@ def _reader_for_pattern(path: str) -> Callable[..., Description]:
 
 
 def _reader_for_bytes(here: Path) -> Callable[..., Description]:
-    with here.open("rb") as file:
-        head = file.read(8)
+    head = _first_bytes(here)
     if head.startswith((b"\xda\xce\xbe\x0a", b"\x00\x00\x00\x0c")):
         from cypose_dask.movies.nd2_file import describe_nd2
 
@@ -129,6 +128,16 @@ def _reader_for_bytes(here: Path) -> Callable[..., Description]:
         f"{here}: found a file that begins with {head!r}; expected ND2, TIFF, PNG or a zarr "
         "directory. It is another kind of file, or damaged from its first byte."
     )
+
+
+def _first_bytes(here: Path) -> bytes:
+    try:
+        with here.open("rb") as file:
+            return file.read(8)
+    except OSError as error:
+        raise MovieError(
+            f"{here}: cannot be read ({error.strerror}). Ask for the right to read it, or copy it."
+        ) from error
 
 
 def _named(found: Description) -> Description:

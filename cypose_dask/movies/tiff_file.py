@@ -105,11 +105,13 @@ def _described(
     sizes = settled.sizes(shape)
     layout = TiffLayout(settled.letters, stacked=len(handle.series) > 1)
     files.require_sane_frame(handle.path, (sizes.get(a, 1) for a in "CYX"))
+    files.require_plausible_count(handle.path, *handle.pages_and_bytes())
     damaged = _damaged(handle, layout, shape)
     if damaged and not allow_damaged:
         total = sizes.get("T", 1) * sizes.get("P", 1) * sizes.get("Z", 1)
         raise MovieError(files.summary_of_damage(handle.path, damaged, total))
     notes = settled.notes + _stack_note(sizes, axes) + log_notes + _colour_notes(handle, settled)
+    notes += _unclaimed_note(handle)
     return Description(
         format="tiff",
         path=handle.path,
@@ -135,7 +137,8 @@ def _examined_log(handle: TiffHandle, allow_damaged: bool) -> tuple[str, ...]:
 def _require_pixels(handle: TiffHandle) -> None:
     if not handle.series or not all(np.prod(handle.shape(i)) for i in range(len(handle.series))):
         raise MovieError(f"{handle.path}: found no frames, expected at least one page.")
-    dtype = handle.series[0].dtype
+    # The series' own type would be float64 where the page has none.
+    dtype = handle.series[0].keyframe.dtype
     if dtype is None or dtype.kind not in PIXEL_KINDS:
         raise MovieError(
             f"{handle.path}: found pixels of type {dtype}; expected integers, floats or bool. "
@@ -207,6 +210,17 @@ def _stack_note(sizes: dict[str, int], axes: str | None) -> tuple[str, ...]:
     return (
         f"Read as {planes} planes (Z) at one time, as the file says; a time-lapse that was saved "
         "as slices needs axes= (--axes) with T instead of Z.",
+    )
+
+
+def _unclaimed_note(handle: TiffHandle) -> tuple[str, ...]:
+    """Point to pages that may have fallen out of the chain of directories."""
+    spare = handle.places.unclaimed_bytes
+    if not spare:
+        return ()
+    return (
+        f"{spare} bytes of the file belong to no frame that is read: more than one frame has. If "
+        "frames are missing, its directory is damaged: copy the file again.",
     )
 
 

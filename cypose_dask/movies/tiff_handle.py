@@ -21,9 +21,12 @@ import numpy.typing as npt
 
 from cypose_dask.errors import DamagedFrameError, MovieError
 from cypose_dask.movies.files import check_file, stamp_of_file
+from cypose_dask.movies.ome_xml import require_harmless
 from cypose_dask.movies.source import Signature, Stamp
+from cypose_dask.movies.tiff_directories import chain_of
+from cypose_dask.movies.tiff_places import places_of, spans_of
 
-__all__ = ["OPEN_ERRORS", "READ_ERRORS", "TiffHandle"]
+__all__ = ["OPEN_ERRORS", "READ_ERRORS", "TiffHandle", "captured_log"]
 
 # TiffFileError is a ValueError. A damaged header can make tifffile raise any of these.
 OPEN_ERRORS = (
@@ -61,7 +64,8 @@ class _Capture(logging.Filter):
 
 
 @contextmanager
-def _captured_log() -> Iterator[_Capture]:
+def captured_log() -> Iterator[_Capture]:
+    """Take what tifffile logs in this thread; the names of the warnings and errors are kept."""
     logger = logging.getLogger("tifffile")
     capture, level = _Capture(), logger.level
     logger.addFilter(capture)
@@ -83,6 +87,8 @@ class TiffHandle:
         Its series of full-size images.
     errors, warnings
         What tifffile logged while it opened the file.
+    places
+        Which pages cannot be where the file says, and what belongs to no page.
     members
         Size and time of every file of the set; one entry if the file stands alone.
     """
@@ -93,14 +99,21 @@ class TiffHandle:
         self.path = path
         self._arrays: dict[int, Any] = {}
         self._lock = threading.Lock()
-        with _captured_log() as log:
+        with captured_log() as log:
             try:
                 self.file = tifffile.TiffFile(path)
             except OPEN_ERRORS as error:
                 raise _unreadable(path, error) from error
             try:
+                chain = chain_of(self.file.pages.first)
+                require_harmless(path, self.file.ome_metadata or "")
                 salvaged = _salvaged_imagej(self.file)
                 self.series = salvaged or _full_size(list(self.file.series))
+                unread = [] if salvaged else self._unread_series()
+                self.places = places_of(self.series, unread, chain)
+            except MovieError:
+                self.file.close()
+                raise
             except OPEN_ERRORS as error:
                 self.file.close()
                 raise _unreadable(path, error) from error
@@ -112,6 +125,12 @@ class TiffHandle:
         """Release the file."""
         self._arrays.clear()
         self.file.close()
+
+    def _unread_series(self) -> list[Any]:
+        """Return thumbnails and the smaller levels of pyramids."""
+        known = {id(of) for of in self.series}
+        levels = (level for of in self.file.series for level in of.levels)
+        return [of for of in levels if id(of) not in known]
 
     @property
     def stands_alone(self) -> bool:
@@ -167,12 +186,20 @@ class TiffHandle:
         outer = self.shape(series)[: -self.page_axes(series)]
         return math.prod(outer)
 
+    def pages_and_bytes(self) -> tuple[int, int]:
+        """Return how many pages all series ask for, and how many bytes the files have."""
+        pages = sum(self.page_count(i) for i in range(len(self.series)))
+        return pages, sum(stamp.size_bytes for stamp in self.members.values())
+
     def is_whole(self, page: int, series: int = 0) -> bool:
-        """Say whether all bytes of a page lie within the file."""
+        """Say whether all bytes of a page lie within the file, and are claimed by it alone."""
         of = self.series[series]
         if of.dataoffset is not None:
             end = of.dataoffset + (page + 1) * of.keyframe.nbytes
-            return bool(end <= of.keyframe.parent.filehandle.size)
+            within = end <= of.keyframe.parent.filehandle.size
+            return bool(within) and (series, 0) not in self.places.contested
+        if (series, page) in self.places.contested:
+            return False
         with self._lock:
             try:
                 stored = of[page]
@@ -193,8 +220,8 @@ class TiffHandle:
         page = int(np.ravel_multi_index(outer, shape)) if outer else 0
         if not self.is_whole(page, series):
             raise DamagedFrameError(
-                f"{self.path}: page {page} of series {series} is missing or cut off. "
-                "Copy the file again."
+                f"{self.path}: page {page} of series {series} is missing or cut off, or another "
+                "part of the file lies there. Copy the file again."
             )
         if len(self.members) > 1:
             name = _file_of(self.series[series][page])
@@ -216,7 +243,8 @@ class TiffHandle:
     def require_plausible(self, series: int = 0) -> None:
         """Raise MovieError if a page claims far more pixels than its bytes can hold."""
         frame = self.series[series].keyframe
-        stored = sum(int(n) for n in frame.databytecounts)
+        size = int(frame.parent.filehandle.size)
+        stored = sum(min(stop, size) - min(start, size) for start, stop in spans_of(frame))
         if frame.nbytes > ALWAYS_FINE_BYTES and frame.nbytes > MAX_EXPANSION * stored:
             raise MovieError(
                 f"{self.path}: the header claims {frame.nbytes} bytes a page, of which {stored} "
@@ -264,9 +292,8 @@ def _full_size(series: list[Any]) -> list[Any]:
 
 
 def _lies_within(page: Any) -> bool:
-    size = page.parent.filehandle.size
-    extents = list(zip(page.dataoffsets, page.databytecounts, strict=False))
-    return bool(extents) and all(o > 0 and n > 0 and o + n <= size for o, n in extents)
+    spans = spans_of(page)
+    return bool(spans) and spans[-1][1] <= int(page.parent.filehandle.size)
 
 
 def _unreadable(path: str, error: Exception) -> MovieError:

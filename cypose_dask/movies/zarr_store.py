@@ -24,14 +24,15 @@ from cypose_dask.movies.axes import full_sizes, settle_axes
 from cypose_dask.movies.fingerprint import Fingerprint, sample_positions
 from cypose_dask.movies.source import Description, Stamp
 from cypose_dask.movies.units import micrometres, seconds, square_pixel
+from cypose_dask.movies.zarr_checks import require_chunks, require_frames, require_harmless
 
 __all__ = ["ZarrLayout", "describe_zarr"]
 
 ROOT_FILES = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 # zarr and numcodecs raise these on damaged metadata or chunks.
 ZARR_ERRORS = (
-    ValueError, TypeError, LookupError, AttributeError, RuntimeError, OSError, EOFError,
-    AssertionError,
+    ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, OSError,
+    EOFError, AssertionError,
 )  # fmt: skip
 PIXEL_KINDS = "biuf"
 # NGFF 0.1 and 0.2 have no axes entry; the order was fixed.
@@ -113,14 +114,17 @@ def describe_zarr(path: str, *, axes: str | None, allow_damaged: bool) -> Descri
     Raises
     ------
     MovieError
-        If it is no array or image, its images differ, or its axes cannot be named.
+        If it is no array or image, its images differ, its axes cannot be named, or it has no
+        frames or no chunks (the latter unless `allow_damaged`).
     """
     stamp = files.stamp_of_file(str(_root_file(path)))
     with lease_zarr(path, stamp) as handle:
-        return _described(handle, stamp, axes)
+        return _described(handle, stamp, axes, allow_damaged)
 
 
-def _described(handle: ZarrHandle, stamp: Stamp, axes: str | None) -> Description:
+def _described(
+    handle: ZarrHandle, stamp: Stamp, axes: str | None, allow_damaged: bool
+) -> Description:
     image = _common_image(handle)
     stored, shape = _stored_axes(handle, image), tuple(int(n) for n in image.array.shape)
     settled = settle_axes(stored, shape, axes)
@@ -133,6 +137,10 @@ def _described(handle: ZarrHandle, stamp: Stamp, axes: str | None) -> Descriptio
         )
     sizes = full_sizes(sizes | ({"P": len(handle.images)} if stacked else {}))
     files.require_sane_frame(handle.path, (sizes[a] for a in "CYX"))
+    require_frames(handle.path, sizes)
+    require_harmless(handle.path, image.array, settled.letters)
+    for each in handle.images if not allow_damaged else ():
+        require_chunks(handle.path, each.array)
     return Description(
         format="zarr",
         path=handle.path,
