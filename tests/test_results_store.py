@@ -169,7 +169,7 @@ def test_a_result_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     def fail(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store_module, "_label_metadata", fail)
+    monkeypatch.setattr(store_module, "label_metadata", fail)
     with pytest.raises(OSError, match="No space left"):
         create_result(tmp_path / "m.zarr", layout_of(make_labels()), {})
     assert list(tmp_path.iterdir()) == []

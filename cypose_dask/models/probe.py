@@ -87,6 +87,7 @@ def probe_weights(path: Path, *, classes: int = 3) -> Probe:
 def _load_state(path: Path) -> dict[str, Any]:
     import torch
 
+    _refuse_packed(path)
     try:
         # Its warnings about damaged files would say less than our error.
         with warnings.catch_warnings(action="ignore"):
@@ -104,6 +105,27 @@ def _load_state(path: Path) -> dict[str, Any]:
             "Save the network's state_dict()."
         )
     return state
+
+
+def _refuse_packed(path: Path) -> None:
+    """Refuse an archive that holds more than its bytes: torch, which never packs, unpacks it all.
+
+    Raises
+    ------
+    ModelError
+        If a part of the archive is packed, or several share their bytes.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = archive.infolist()
+    except _LOAD_ERRORS:  # no archive, or a damaged one: torch's own error says more
+        return
+    packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
+    if packed or sum(part.file_size for part in parts) > path.stat().st_size:
+        raise ModelError(
+            f"{path}: a packed archive, which PyTorch does not write. Expected a state dict as "
+            "Cellpose 2 or 3 saves it; save it again with torch.save, or unpack the archive."
+        )
 
 
 def _is_entry(torch: Any, key: object, value: object) -> bool:

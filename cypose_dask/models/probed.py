@@ -16,7 +16,7 @@ __all__ = ["probe_once"]
 logger = logging.getLogger(__name__)
 
 # Raised when the probe checks more than it did, so that every file is looked into again.
-_VERSION = 1
+_VERSION = 2
 
 
 def probe_once(path: Path, sha256: str, *, classes: int = 3) -> Probe:

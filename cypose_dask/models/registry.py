@@ -75,7 +75,7 @@ def bundled_file(name: str) -> Path:
     """
     folder, file = registry_folder(), bundled_entry(name)["file"]
     # A plain name, not a resolved path: some installers link every file into a shared cache.
-    if Path(file).name != file or file in (".", ".."):
+    if Path(file).name != file or file in ("", ".", ".."):
         raise ModelError(f"The registry's entry {name!r} points outside {folder}; refused.")
     path = folder / file
     if not path.is_file():

@@ -24,7 +24,9 @@ __all__ = [
     "OutputNames",
     "is_own_output",
     "journal_of",
+    "lock_of",
     "output_names",
+    "run_json_of",
     "tif_name",
     "with_position",
 ]
@@ -62,6 +64,16 @@ class OutputNames:
 def journal_of(store: Path) -> Path:
     """Return the journal's path of a result store: ``movie.zarr`` -> ``movie.journal.jsonl``."""
     return store.with_name(f"{store.name.removesuffix('.zarr')}.journal.jsonl")
+
+
+def lock_of(store: Path) -> Path:
+    """Return the lock's path of a result store: ``movie.zarr`` -> ``movie.lock``."""
+    return store.with_name(f"{store.name.removesuffix('.zarr')}.lock")
+
+
+def run_json_of(store: Path) -> Path:
+    """Return the path of a result's record: ``movie.zarr`` -> ``movie_run.json``."""
+    return store.with_name(f"{store.name.removesuffix('.zarr')}_run.json")
 
 
 def output_names(

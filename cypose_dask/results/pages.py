@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from cypose_dask.errors import ResultError
-from cypose_dask.results.store import Layout, Result, Status
+from cypose_dask.results.store import READ_ERRORS, Layout, Result, Status
 
-__all__ = ["FlowPages", "LabelPages", "Pages", "ProbabilityPages"]
+__all__ = ["FlowPages", "LabelPages", "Pages", "ProbabilityPages", "read_array"]
 
-# zarr and its codecs raise these on damaged shards and metadata.
-_READ_ERRORS = (OSError, ValueError, RuntimeError, LookupError, TypeError, EOFError)
+# What is read and held at once, unless one frame is larger.
+_GROUP_BYTES = 128 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +61,19 @@ class Pages:
         return int(np.prod(self.array.shape[:-2], dtype=int))
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Yield (Y, X) pages in file order, reading each shard once."""
-        step = self.layout.frames_per_block
-        for first in range(0, self.array.shape[0], step):
-            block = self._read(slice(first, first + step))
+        """Yield (Y, X) pages in file order, reading some T of a shard at a time."""
+        for times in self._groups():
+            first, block = times.start, self._read(times)
             for index in np.ndindex(block.shape[:-2]):
                 yield self._page(block[index], (first + index[0], index[1]))
+
+    def _groups(self) -> Iterator[slice]:
+        frame_bytes = math.prod(self.array.shape[1:]) * self.array.dtype.itemsize
+        length, block = self.array.shape[0], self.layout.frames_per_block
+        step = max(1, min(block, _GROUP_BYTES // frame_bytes))
+        for first in range(0, length, block):
+            stop = min(first + block, length)
+            yield from (slice(t, min(t + step, stop)) for t in range(first, stop, step))
 
     def __getitem__(self, number: int) -> np.ndarray:
         """Return one page, read on its own."""
@@ -73,13 +81,7 @@ class Pages:
         return self._page(self._read((t, *rest)), (t, rest[0]))
 
     def _read(self, where: Any) -> np.ndarray:
-        try:
-            return np.asarray(self.array[where])
-        except _READ_ERRORS as error:
-            raise ResultError(
-                f"{self.store}: {self.array.path}[{where}] cannot be read ({error}). The store is "
-                "damaged; segment again with --restart."
-            ) from error
+        return read_array(self.store, self.array, where)
 
     def _page(self, page: np.ndarray, frame: tuple[int, int]) -> np.ndarray:
         # A run that was killed leaves pixels of blocks that nobody vouches for.
@@ -133,6 +135,28 @@ class ProbabilityPages(Pages):
     def _converted(self, page: np.ndarray, frame: tuple[int, int]) -> np.ndarray:
         # Written with tanh because exp overflows for large negative logits.
         return 0.5 * (1.0 + np.tanh(0.5 * page))
+
+
+def read_array(store: Path, array: Any, where: Any) -> np.ndarray:
+    """Read a part of an array of a result.
+
+    Raises
+    ------
+    ResultError
+        If it cannot be read, or memory does not hold it.
+    """
+    try:
+        return np.asarray(array[where])
+    except MemoryError as error:
+        raise ResultError(
+            f"{store}: {array.path}[{where}] does not fit into memory. It is part of an array of "
+            f"{array.shape} {array.dtype}; if no movie was that large, the store was changed."
+        ) from error
+    except READ_ERRORS as error:
+        raise ResultError(
+            f"{store}: {array.path}[{where}] cannot be read ({error}). The store is damaged; "
+            "restore it from a copy, or segment again with --restart."
+        ) from error
 
 
 def _start(

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from cypose_dask.errors import DamagedFrameError, SettingsError
+from cypose_dask.errors import DamagedFrameError, ResultError, SettingsError
 from cypose_dask.movies import Movie
 from cypose_dask.results.atomic import whole_file
 from cypose_dask.results.naming import SOFTWARE
+from cypose_dask.results.pages import read_array
 from cypose_dask.results.store import Result, Status, open_result
 
 __all__ = ["captioned", "enlarged", "overlay", "panel_factor", "save_preview", "save_sheet"]
@@ -53,6 +54,8 @@ def save_preview(
     ------
     SettingsError
         If the result has no such position or frame.
+    ResultError
+        If the result is damaged, or of another movie.
     """
     result = result if isinstance(result, Result) else open_result(result)
     frames = result.layout.frames
@@ -93,15 +96,19 @@ def _check_choice(times: list[int], frames: int, position: tuple[int, int]) -> N
 
 def _panel(result: Result, movie: Movie, where: tuple[int, int]) -> np.ndarray:
     t, position = where
-    plan = result.attributes["plan"]
     z = result.layout.planes // 2
-    at = (result.start_frame + t, int(plan["positions"][position]), z)
-    labels = np.asarray(result.labels(position)[t, z])
+    labels = read_array(result.path, result.labels(position), (t, z))
+    status = Status(int(result.status(position)[t, z]))
+    movie_position, channel_index = _source(result, position)
+    at = (result.start_frame + t, movie_position, z)
     try:
-        channel = movie.read_frame(*at)[_first_channel(plan)]
+        channel = movie.read_frame(*at)[channel_index]
     except DamagedFrameError:
         channel = np.zeros(labels.shape, np.uint8)
-    status = Status(int(result.status(position)[t, z]))
+    except IndexError as error:
+        raise _other_movie(result, movie) from error
+    if channel.shape != labels.shape:
+        raise _other_movie(result, movie)
     done = status == Status.DONE
     picture = overlay(channel, labels if done else np.zeros_like(labels))
     cells = int(result.cells(position)[t, z])
@@ -110,9 +117,25 @@ def _panel(result: Result, movie: Movie, where: tuple[int, int]) -> np.ndarray:
     return captioned(picture, f"frame {at[0]}: {found}")
 
 
-def _first_channel(plan: dict[str, object]) -> int:
-    channels = plan["channels"]
-    return int(channels[0]) if isinstance(channels, list) else 0
+def _source(result: Result, position: int) -> tuple[int, int]:
+    """Return the movie's position of a position, and the first channel that was segmented."""
+    try:
+        plan = result.attributes["plan"]
+        channels = plan["channels"]
+        channel = int(channels[0]) if isinstance(channels, list) else 0
+        return int(plan["positions"][position]), channel
+    except (LookupError, TypeError, ValueError) as error:
+        raise ResultError(
+            f"{result.path}: the stored plan has no positions and channels. The store was changed "
+            "or damaged; segment again with --restart."
+        ) from error
+
+
+def _other_movie(result: Result, movie: Movie) -> ResultError:
+    return ResultError(
+        f"{movie.info.path} has no frames that {result.path} could be of: another position, "
+        "channel, time or size. Give the movie that was segmented."
+    )
 
 
 def overlay(channel: np.ndarray, labels: np.ndarray) -> np.ndarray:

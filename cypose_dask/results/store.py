@@ -15,14 +15,18 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from cypose_dask.errors import ResultError
 from cypose_dask.results.atomic import fsync_path, whole_folder
+from cypose_dask.results.layout import Layout
+from cypose_dask.results.ngff import label_metadata
 
 __all__ = ["Layout", "Result", "Status", "create_result", "open_result", "write_block"]
 
@@ -30,6 +34,14 @@ LABELS = "labels/cells/0"
 ATTRIBUTES = "cypose_dask"
 # Plain zstd is both smaller and faster on labels than any shuffle in front of it.
 _ZSTD_LEVEL = 1
+# Arrays of one number a frame, and their types.
+_COUNTS = {"status": "uint8", "cells": "uint32"}
+_AXES = {2: ("t", "z"), 4: ("t", "z", "y", "x"), 5: ("t", "z", "c", "y", "x")}
+# zarr and its codecs raise these on damaged files.
+READ_ERRORS = (
+    OSError, ValueError, RuntimeError, LookupError, TypeError, EOFError, ArithmeticError,
+    MemoryError,
+)  # fmt: skip
 
 
 class Status(enum.IntEnum):
@@ -39,35 +51,6 @@ class Status(enum.IntEnum):
     DONE = 1
     FAILED = 2
     DAMAGED = 3
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Layout:
-    """Shape of a result.
-
-    Attributes
-    ----------
-    position_names : tuple of str
-    frames, planes, height, width : int
-        T, Z, Y and X of the labels, after the choice of frames.
-    frames_per_block : int
-        T of one block and one shard.
-    debug : bool
-        Whether flows and cellprob are kept.
-    pixel_size_um, z_step_um, interval_s : float or None
-        Scale of Y and X, Z and T.
-    """
-
-    position_names: tuple[str, ...]
-    frames: int
-    planes: int
-    height: int
-    width: int
-    frames_per_block: int
-    debug: bool = False
-    pixel_size_um: float | None = None
-    z_step_um: float | None = None
-    interval_s: float | None = None
 
 
 class Result:
@@ -85,18 +68,20 @@ class Result:
     """
 
     def __init__(self, path: str | Path) -> None:
-        import zarr
-
         self.path = Path(path)
         try:
-            self._root = zarr.open_group(self.path, mode="r")
+            self._root = _open_root(self.path)
             self.attributes: dict[str, Any] = dict(self._root.attrs[ATTRIBUTES])
-            self._layout = _layout_of(self.attributes)
-        except (OSError, LookupError, ValueError, TypeError, AttributeError) as error:
+            self._layout = Layout.from_dict(self.attributes["layout"])
+            self._start = self.attributes.get("plan", {}).get("start_frame", 0)
+            if not isinstance(self._start, int) or self._start < 0:
+                raise ResultError(f"The first frame is {self._start!r}, which is no number.")
+        except (*READ_ERRORS, AttributeError) as error:
             raise ResultError(
-                f"{self.path}: no result of cypose-dask ({type(error).__name__}). Expected a "
-                "zarr folder written by `cypose-dask segment` or `cypose_dask.segment`."
+                f"{self.path}: no result of cypose-dask ({_reason(error)}). Expected a zarr folder "
+                "written by `cypose-dask segment` or `cypose_dask.segment`."
             ) from error
+        self._root.store.allow(*_largest_reads(self._layout))
 
     def __repr__(self) -> str:
         layout = self.layout
@@ -116,7 +101,7 @@ class Result:
     @property
     def start_frame(self) -> int:
         """The movie's frame that is the first of the result."""
-        return int(self.attributes.get("plan", {}).get("start_frame", 0))
+        return int(self._start)
 
     def labels(self, position: int = 0) -> Any:
         """Return the labels of a position: zarr array (T, Z, Y, X), uint32, 0 = background."""
@@ -132,7 +117,7 @@ class Result:
 
     def status(self, position: int = 0) -> np.ndarray:
         """Return the `Status` of each frame: (T, Z) ndarray of uint8."""
-        status = np.asarray(self._array(position, "status")[:])
+        status = self._read_all(position, "status")
         if status.max(initial=0) > max(Status):
             raise ResultError(
                 f"{self.path}: the status {status.max()} is unknown. The store is damaged, or was "
@@ -142,25 +127,97 @@ class Result:
 
     def cells(self, position: int = 0) -> np.ndarray:
         """Return the number of cells of each frame: (T, Z) ndarray of uint32."""
-        return np.asarray(self._array(position, "cells")[:])
+        return self._read_all(position, "cells")
 
     def frames_not_done(self) -> list[tuple[int, int, int, Status]]:
         """Return ``(t, position, z, status)`` of every frame without labels, t as in the movie."""
-        return [
-            (int(t) + self.start_frame, p, int(z), Status(int(status[t, z])))
-            for p in range(self.n_positions)
-            for status in (self.status(p),)
-            for t, z in zip(*np.nonzero(status != Status.DONE), strict=True)
-        ]
+        return list(self._not_done())
+
+    def some_not_done(self, most: int) -> tuple[int, list[tuple[int, int, int, Status]]]:
+        """Return how many frames have no labels, and the first of them."""
+        statuses = (self.status(p) for p in range(self.n_positions))
+        number = sum(int(np.count_nonzero(status != Status.DONE)) for status in statuses)
+        return number, list(islice(self._not_done(), most))
+
+    def _not_done(self) -> Iterator[tuple[int, int, int, Status]]:
+        for p in range(self.n_positions):
+            status = self.status(p)
+            for t, z in np.argwhere(status != Status.DONE):
+                yield int(t) + self.start_frame, p, int(z), Status(int(status[t, z]))
 
     def _array(self, position: int, name: str) -> Any:
+        from cypose_dask.results.guarded import guarded
+
         try:
-            return self._root[f"{position}/{name}"]
+            array = guarded(self._root[f"{position}/{name}"])
         except KeyError as error:
             raise ResultError(
                 f"{self.path}: there is no {name!r} at position {position} (of "
                 f"{self.n_positions}). Flows and cellprob are kept only with debug."
             ) from error
+        except (*READ_ERRORS, AttributeError) as error:
+            raise ResultError(
+                f"{self.path}: {position}/{name} is no array of a result ({_reason(error)}). The "
+                "store was changed or damaged; restore it, or segment again with --restart."
+            ) from error
+        self._require_declared(array, name)
+        return array
+
+    def _require_declared(self, array: Any, name: str) -> None:
+        """Raise ResultError unless an array is what the layout says, in shape, type and chunks."""
+        expected = _declared(self.layout, name)
+        found = (array.shape, str(array.dtype), array.chunks, array.shards, int(array.fill_value))
+        if found != expected:
+            words = "shape {}, type {}, chunks {}, shards {} and fill value {}"
+            raise ResultError(
+                f"{self.path}: {array.path} has {words.format(*found)}; by the layout it has "
+                f"{words.format(*expected)}. The store was changed or damaged; restore it, or "
+                "segment again with --restart."
+            )
+
+    def _read_all(self, position: int, name: str) -> np.ndarray:
+        array = self._array(position, name)
+        try:
+            return np.asarray(array[:])
+        except READ_ERRORS as error:
+            raise ResultError(
+                f"{self.path}: {array.path} cannot be read ({_reason(error)}). The store is "
+                "damaged; restore it from a copy, or segment again with --restart."
+            ) from error
+
+
+def _open_root(path: Path) -> Any:
+    import zarr
+
+    from cypose_dask.results.guarded import GuardedStore
+
+    return zarr.open_group(GuardedStore(path), mode="r", use_consolidated=False)
+
+
+def _reason(error: BaseException) -> str:
+    """Return what an error says, if it is ours or a plain one; else its kind."""
+    return str(error) if type(error) in (ResultError, ValueError) else type(error).__name__
+
+
+def _declared(layout: Layout, name: str) -> tuple[Any, ...]:
+    """Return shape, type, chunks, shards and fill value of an array by the layout."""
+    if name in layout.arrays():
+        frame, dtype = layout.arrays()[name]
+        shards = (layout.frames_per_block, *frame)
+        return (layout.frames, *frame), dtype, (1, 1, *frame[1:]), shards, 0
+    shape = (layout.frames, layout.planes)
+    return shape, _COUNTS[name], shape, None, 0
+
+
+def _largest_reads(layout: Layout) -> tuple[int, int]:
+    """Return the most bytes of a file, and of a part of one, that a result of a layout has."""
+    from cypose_dask.results.guarded import packed_bytes
+
+    chunks = [packed_bytes(4 * math.prod(frame[1:])) for frame, _ in layout.arrays().values()]
+    per_shard = layout.frames_per_block * layout.planes
+    counts = packed_bytes(4 * layout.frames * layout.planes)
+    index = 16 * per_shard + 4
+    return max(counts, max(chunks) * per_shard + index), max(chunks)
 
 
 def open_result(path: str | Path) -> Result:
@@ -193,7 +250,7 @@ def create_result(path: Path, layout: Layout, attributes: dict[str, Any]) -> Non
     import zarr
 
     with whole_folder(path) as partial:
-        kept = {ATTRIBUTES: {**attributes, "layout": _layout_dict(layout)}}
+        kept = {ATTRIBUTES: {**attributes, "layout": layout.to_dict()}}
         ome = {"ome": {"version": "0.5", "bioformats2raw.layout": 3}}
         root = zarr.create_group(partial, zarr_format=3, attributes={**kept, **ome})
         for position in range(len(layout.position_names)):
@@ -230,6 +287,7 @@ def write_block(path: Path, place: tuple[int, int], arrays: dict[str, np.ndarray
     targets = [(_find(root, position, name), values) for name, values in arrays.items()]
     for array, values in targets:
         require_whole_shard(array, first, values)
+        require_inside(path, array, first)
     for array, values in targets:
         array[first : first + len(values)] = values
         fsync_shard(array, path, first)
@@ -248,6 +306,17 @@ def require_whole_shard(array: Any, first: int, values: np.ndarray) -> None:
         raise ResultError(
             f"{array.path}: a block of {values.shape} {values.dtype} at frame {first} is no shard "
             f"of this array of {array.shape} {array.dtype} in shards of {step} frames."
+        )
+
+
+def require_inside(path: Path, array: Any, first: int = 0) -> None:
+    """Raise ResultError if links lead the file that holds frame `first` out of the store."""
+    index = first // (array.shards or array.chunks)[0]
+    file = path / array.path / "c" / str(index) / "/".join("0" * (array.ndim - 1))
+    if not file.resolve().is_relative_to(path.resolve()):
+        raise ResultError(
+            f"{file} is a link out of the store, to {file.resolve()}. Nothing was written; remove "
+            "the link."
         )
 
 
@@ -270,93 +339,36 @@ def write_status(path: Path, position: int, status: np.ndarray, cells: np.ndarra
     import zarr
 
     root = zarr.open_group(path, mode="r+")
-    root[f"{position}/status"][:] = status
-    root[f"{position}/cells"][:] = cells
-
-
-def _layout_dict(layout: Layout) -> dict[str, Any]:
-    fields = {name: getattr(layout, name) for name in Layout.__slots__}
-    return {**fields, "position_names": list(layout.position_names)}
-
-
-def _layout_of(attributes: dict[str, Any]) -> Layout:
-    fields = dict(attributes["layout"])
-    return Layout(**{**fields, "position_names": tuple(fields["position_names"])})
+    for name, values in (("status", status), ("cells", cells)):
+        array = root[f"{position}/{name}"]
+        require_inside(path, array)
+        array[:] = values
 
 
 def _create_position(root: Any, position: int, layout: Layout) -> None:
     group = root.create_group(str(position))
     group.create_group("labels", attributes={"ome": {"version": "0.5", "labels": ["cells"]}})
-    group.create_group("labels/cells", attributes={"ome": _label_metadata(layout)})
-    frame = (layout.planes, layout.height, layout.width)
-    _create_sharded(group, LABELS, (layout, frame, "uint32"))
-    if layout.debug:
-        _create_sharded(group, "flows", (layout, (frame[0], 2, *frame[1:]), "float32"))
-        _create_sharded(group, "cellprob", (layout, frame, "float32"))
-    for name, dtype in (("status", "uint8"), ("cells", "uint32")):
-        shape = (layout.frames, layout.planes)
-        group.create_array(
-            name, shape=shape, chunks=shape, dtype=dtype, fill_value=0, dimension_names=("t", "z")
-        )
+    group.create_group("labels/cells", attributes={"ome": label_metadata(layout)})
+    for name in layout.arrays():
+        _create_array(group, name, layout)
+    for name in _COUNTS:
+        _create_array(group, name, layout)
 
 
-def _create_sharded(group: Any, name: str, what: tuple[Layout, tuple[int, ...], str]) -> None:
+def _create_array(group: Any, name: str, layout: Layout) -> None:
     from zarr.codecs import ZstdCodec
 
-    layout, frame, dtype = what
-    names = ("t", "z", "y", "x") if len(frame) == 3 else ("t", "z", "c", "y", "x")
+    shape, dtype, chunks, shards, fill_value = _declared(layout, name)
     group.create_array(
         name,
-        shape=(layout.frames, *frame),
-        chunks=(1, 1, *frame[1:]),
-        shards=(layout.frames_per_block, *frame),
+        shape=shape,
+        chunks=chunks,
+        shards=shards,
         dtype=dtype,
-        fill_value=0,
+        fill_value=fill_value,
         compressors=ZstdCodec(level=_ZSTD_LEVEL),
-        dimension_names=names,
+        dimension_names=_AXES[len(shape)],
     )
-
-
-def _label_metadata(layout: Layout) -> dict[str, Any]:
-    """Return OME-NGFF 0.5 metadata of a label image: (t, z, y, x) with scale where it is known."""
-    pixel = layout.pixel_size_um
-    scale = [layout.interval_s or 1.0, layout.z_step_um or 1.0, pixel or 1.0, pixel or 1.0]
-    dataset = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}
-    return {
-        "version": "0.5",
-        "image-label": {},
-        "multiscales": [
-            {"name": "cells", "axes": axis_metadata("tzyx", layout), "datasets": [dataset]}
-        ],
-    }
-
-
-class Scaled(Protocol):
-    """Anything that knows the scale of its axes."""
-
-    @property
-    def pixel_size_um(self) -> float | None:
-        """Size of a pixel along Y and X."""
-
-    @property
-    def z_step_um(self) -> float | None:
-        """Distance of planes."""
-
-    @property
-    def interval_s(self) -> float | None:
-        """Time between frames."""
-
-
-def axis_metadata(letters: str, scale: Scaled) -> list[dict[str, str]]:
-    """Return OME-NGFF axes for some of ``tczyx``, with a unit where the scale is known."""
-    kinds = {"t": "time", "c": "channel"}
-    known = {"t": scale.interval_s, "z": scale.z_step_um}
-    units = {"t": "second", "z": "micrometer", "y": "micrometer", "x": "micrometer"}
-    return [
-        {"name": a, "type": kinds.get(a, "space")}
-        | ({"unit": units[a]} if a in units and known.get(a, scale.pixel_size_um) else {})
-        for a in letters
-    ]
 
 
 def fsync_shard(array: Any, path: Path, first: int) -> None:

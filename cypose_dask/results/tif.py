@@ -23,6 +23,7 @@ _TAG_BYTES_A_PAGE = 512
 _DEFLATE_PER_STORED = 3
 # Frames that are read again and compared before the file gets its name.
 _CHECKED_FRAMES = 3
+_LISTED_FRAMES = 5
 
 
 def export_tif(
@@ -96,12 +97,12 @@ def export_debug_tifs(
 
 def _complete(result: Result | str | Path, allow_incomplete: bool) -> Result:
     result = result if isinstance(result, Result) else open_result(result)
-    missing = [] if allow_incomplete else result.frames_not_done()
-    if missing:
-        first = ", ".join(f"t={t} p={p} z={z} ({s.name.lower()})" for t, p, z, s in missing[:5])
-        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+    number, some = (0, []) if allow_incomplete else result.some_not_done(_LISTED_FRAMES)
+    if number:
+        first = ", ".join(f"t={t} p={p} z={z} ({s.name.lower()})" for t, p, z, s in some)
+        more = f" and {number - len(some)} more" if number > len(some) else ""
         raise IncompleteResultError(
-            f"{result.path}: {len(missing)} frames have no labels: {first}{more}. Run `cypose-dask "
+            f"{result.path}: {number} frames have no labels: {first}{more}. Run `cypose-dask "
             "segment` again to finish them, or export with --allow-incomplete to leave them blank."
         )
     return result
