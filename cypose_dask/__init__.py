@@ -21,7 +21,17 @@ if TYPE_CHECKING:
     from cypose_dask.models import ModelSpec, list_models, resolve_model
     from cypose_dask.movies import Movie, MovieInfo, open_movie
     from cypose_dask.results import Result, Status, export_tif, open_result, save_preview
-    from cypose_dask.run import Plan, connect, convert_movie, make_plan, segment, segment_lazy
+    from cypose_dask.run import (
+        Certificates,
+        Finding,
+        Plan,
+        connect,
+        convert_movie,
+        make_plan,
+        segment,
+        segment_lazy,
+        verify,
+    )
     from cypose_dask.settings import RunOptions, Settings
 
 __version__ = "0.1.0"
@@ -32,13 +42,25 @@ _ROOMS = {
     "models": ("ModelSpec", "list_models", "resolve_model"),
     "movies": ("Movie", "MovieInfo", "open_movie"),
     "results": ("Result", "Status", "export_tif", "open_result", "save_preview"),
-    "run": ("Plan", "connect", "convert_movie", "make_plan", "segment", "segment_lazy"),
+    "run": (
+        "Certificates",
+        "Finding",
+        "Plan",
+        "connect",
+        "convert_movie",
+        "make_plan",
+        "segment",
+        "segment_lazy",
+        "verify",
+    ),
     "settings": ("RunOptions", "Settings"),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
 __all__ = [
+    "Certificates",
     "CyposeError",
+    "Finding",
     "FrameStats",
     "ModelSpec",
     "Movie",
@@ -62,6 +84,7 @@ __all__ = [
     "segment",
     "segment_frames",
     "segment_lazy",
+    "verify",
 ]
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -12,9 +12,12 @@ Every error derives from `CyposeError` and from the built-in that it stands for,
     │   └── ModelNotFoundError (FileNotFoundError)
     ├── ResultError (ValueError)                a result store that contradicts itself
     │   ├── ResultMismatchError                 resume with another plan; names the fields
+    │   ├── ResultLockedError                   another run writes it at this moment
     │   └── IncompleteResultError               export of frames that were never segmented
     └── RunError (RuntimeError)                 the cluster or the device failed
+        ├── RunStoppedError                     stopped on request; the same command continues
         └── DeviceError                         a GPU was asked for and is not there
+            └── DeviceMemoryError               not even one tile fits; fails its block alone
 
 Each message says what was found, what was expected and what to do. Errors take the message
 alone, positionally, because an error that takes more cannot be unpickled on the client.
@@ -26,14 +29,17 @@ __all__ = [
     "CyposeError",
     "DamagedFrameError",
     "DeviceError",
+    "DeviceMemoryError",
     "IncompleteResultError",
     "ModelError",
     "ModelNotFoundError",
     "MovieError",
     "MovieNotFoundError",
     "ResultError",
+    "ResultLockedError",
     "ResultMismatchError",
     "RunError",
+    "RunStoppedError",
     "SettingsError",
 ]
 
@@ -79,6 +85,10 @@ class ResultMismatchError(ResultError):
     """A run that would continue a result differs from the one that began it."""
 
 
+class ResultLockedError(ResultError):
+    """Another run writes this result at this moment."""
+
+
 class IncompleteResultError(ResultError):
     """Frames of this result were never segmented, or failed."""
 
@@ -87,5 +97,13 @@ class RunError(CyposeError, RuntimeError):
     """The run could not go on: no workers, scheduler lost, device failed."""
 
 
+class RunStoppedError(RunError):
+    """The run was asked to stop; what was under way is finished and kept."""
+
+
 class DeviceError(RunError):
     """The device that was asked for is not there or does not work."""
+
+
+class DeviceMemoryError(DeviceError):
+    """The device has no room for a single tile."""

@@ -54,6 +54,7 @@ def main(args: Sequence[str] | None = None) -> int:
     given = parse(args)
     from cypose_dask.cli.options import quiet_libraries
     from cypose_dask.cli.report import Reporter, summarise
+    from cypose_dask.cli.stopping import stop_requests
     from cypose_dask.results import tif_name
     from cypose_dask.run import Job, Watcher, connect, find_movies, segment_files
     from cypose_dask.settings import DEFAULT_RESTORATION, RunOptions, Settings
@@ -77,8 +78,9 @@ def main(args: Sequence[str] | None = None) -> int:
         debug_base=lambda names: Path(given.output_file),
     )
     movies = find_movies([given.input_file])
-    with connect(gpu=given.gpu) as client:
-        return summarise(segment_files(movies, tif_name(given.output_file), client=client, job=job))
+    with stop_requests(job.stop), connect(gpu=given.gpu) as client:
+        outcomes = segment_files(movies, tif_name(given.output_file), client=client, job=job)
+    return summarise(outcomes)
 
 
 if __name__ == "__main__":

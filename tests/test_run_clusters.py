@@ -34,6 +34,18 @@ def test_processes_listen_on_loopback_only(client):
     assert client.scheduler.address.startswith("tcp://127.0.0.1:")
 
 
+def test_the_scheduler_and_its_dashboard_listen_on_loopback_only(client):
+    info = client.scheduler_info()
+    ports = {int(info["address"].rpartition(":")[2]), info["services"]["dashboard"]}
+    found = [
+        connection.laddr
+        for connection in psutil.Process().net_connections()
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port in ports
+    ]
+    assert {address.port for address in found} == ports
+    assert {address.ip for address in found} == {"127.0.0.1"}
+
+
 def test_workers_divide_the_cores(client):
     share = max(1, usable_cores() // 2)
     # Not `os.environ.get` itself: it would be sent with this process's environment.
@@ -88,6 +100,14 @@ def test_a_scheduler_file_is_found(client, tmp_path):
     path.write_text(json.dumps({"address": client.scheduler.address}))
     with connect(scheduler_file=str(path)) as found:
         assert found.scheduler.address == client.scheduler.address
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"address"', "7"])
+def test_a_damaged_scheduler_file_is_an_error(content, tmp_path):
+    path = tmp_path / "scheduler.json"
+    path.write_text(content)
+    with pytest.raises(RunError, match="names no scheduler"):
+        connect(scheduler_file=str(path)).__enter__()
 
 
 def test_a_wrong_address_is_an_error():

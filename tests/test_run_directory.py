@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from cypose_dask.errors import MovieNotFoundError, SettingsError
-from cypose_dask.run.directory import find_movies, names_of
+from cypose_dask.run.directory import names_of
+from cypose_dask.run.finding import find_movies
 
 
 @pytest.fixture

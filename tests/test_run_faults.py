@@ -60,7 +60,7 @@ def test_bytes_that_are_no_text_cost_only_their_line(tmp_path):
     journal = Journal(tmp_path / "x.journal.jsonl")
     journal.append(record(0))
     with journal.path.open("ab") as file:
-        file.write(b"\xff\xfe\x00rubbish\n[1, 2]\n")
+        file.write(b"\xff\xfe\x00rubbish\n[1, 2]\n" + b"[" * 10**5 + b"\n")
     journal.append(record(1))
     assert list(journal.read()) == [record(0), record(1)]
 

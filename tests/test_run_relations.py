@@ -132,19 +132,19 @@ def test_each_block_is_one_task_and_its_record_is_small(movie, client, tmp_path)
     import cloudpickle
 
     from cypose_dask.results import create_result
-    from cypose_dask.run.execute import _Run
+    from cypose_dask.run.feed import Feed
     from cypose_dask.run.journal import Journal
     from cypose_dask.run.plan import make_plan
 
     plan = make_plan(movie, options=RunOptions(frames_per_block=2), client=client)
     create_result(tmp_path / "m.zarr", plan.layout(), {"plan": plan.to_dict()})
-    run = _Run(plan, tmp_path / "m.zarr", client, RunOptions(), None)
+    feed = Feed(plan, tmp_path / "m.zarr", client, options=RunOptions())
     blocks = list(plan.blocks())
     before = set(client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.tasks)))
-    futures = run._futures(blocks)
-    records = client.gather(list(futures))
+    feed._begin(blocks)
+    records = client.gather([task.future for task in feed.pending.values()])
     tasks = set(client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.tasks)))
-    assert len(tasks - before) == len(blocks) == len(futures) == 3
+    assert len(tasks - before) == len(blocks) == len(records) == 3
     assert all(len(cloudpickle.dumps(record)) < 5000 for record in records)
     assert list(Journal(journal_of(tmp_path / "m.zarr")).read()) == []
 
@@ -162,17 +162,17 @@ def test_a_worker_loads_the_model_once_for_all_blocks_and_runs(movie, client, tm
 
 
 def test_in_flight_blocks_are_bounded(movie, client, tmp_path):
-    from cypose_dask.run import execute as module
+    from cypose_dask.run.feed import Feed
 
-    most, submit = 0, module._Run._submit
+    most, submit = 0, Feed._submit
 
-    def watched(self, windows, completed, pending):
+    def watched(self, windows):
         nonlocal most
-        submit(self, windows, completed, pending)
-        most = max(most, len(pending))
+        submit(self, windows)
+        most = max(most, len(self.pending))
 
     patch = pytest.MonkeyPatch()
-    patch.setattr(module._Run, "_submit", watched)
+    patch.setattr(Feed, "_submit", watched)
     options = RunOptions(frames_per_block=1, blocks_in_flight=2)
     with patch.context():
         segment(movie, tmp_path / "m.zarr", client=client, options=options)

@@ -22,6 +22,8 @@ __all__ = ["main", "run_and_exit"]
 COMMANDS = {
     "segment": "Segment movies, or continue earlier runs.",
     "info": "Show axes, channels, and what a run would do.",
+    "status": "Show how far results are, and which frames failed.",
+    "verify": "Read a result again and check it, down to the labels.",
     "export": "Write the labelled TIFs of a result again.",
     "convert": "Convert movies to OME-Zarr.",
     "evaluate": "Compare predicted labels with the truth.",

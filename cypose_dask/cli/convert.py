@@ -12,6 +12,7 @@ from cypose_dask.cli.options import (
     open_options,
     position_option,
     quiet_libraries,
+    take_cluster,
 )
 
 __all__ = ["command"]
@@ -31,8 +32,7 @@ def command(sources: tuple[str, ...], output: Path, recursive: bool, **given: An
     quiet_libraries()
     from cypose_dask.run import connect, convert_files, find_movies
 
-    names = ("workers", "scheduler", "scheduler_file")
-    cluster = {name: given.pop(name) for name in names}
+    cluster = take_cluster(given)
     given["position"] = position_option(given["position"])
     movies = find_movies(sources, recursive=recursive)
     with connect(**cluster) as client:

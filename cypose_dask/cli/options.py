@@ -15,9 +15,13 @@ __all__ = [
     "parse_channels",
     "parse_diameter",
     "parse_normalize",
+    "position_option",
+    "quiet_libraries",
+    "take_cluster",
 ]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+_PEM = click.Path(exists=True, dir_okay=False)
 
 
 def open_options(command: Command) -> Command:
@@ -39,14 +43,30 @@ def open_options(command: Command) -> Command:
 def cluster_options(command: Command) -> Command:
     """Add the options of `connect`."""
     for option in (
+        click.option("--tls-key", type=_PEM, help="The certificate's key, if it lacks it."),
+        click.option("--tls-cert", type=_PEM, help="This client's certificate."),
+        click.option(
+            "--tls-ca-file", type=_PEM, help="Talk TLS; whose certificates to trust (PEM)."
+        ),
         click.option("--scheduler-file", metavar="FILE", help="... by its scheduler file."),
         click.option(
-            "--scheduler", metavar="ADDRESS", help="Use a running Dask cluster, tcp://..."
+            "--scheduler",
+            metavar="ADDRESS",
+            help="Use a running Dask cluster, tcp://... or tls://...",
         ),
         click.option("--workers", type=click.IntRange(1), help="Worker processes on this machine."),
     ):
         command = option(command)
     return command
+
+
+def take_cluster(given: dict[str, Any]) -> dict[str, Any]:
+    """Take the options of `cluster_options` out of `given`, as `connect` names them."""
+    from cypose_dask.run import Certificates
+
+    files = {name: given.pop(f"tls_{name}") for name in ("ca_file", "cert", "key")}
+    cluster = {name: given.pop(name) for name in ("workers", "scheduler", "scheduler_file")}
+    return {**cluster, "tls": Certificates(**files) if any(files.values()) else None}
 
 
 def engine_options(command: Command) -> Command:
@@ -79,7 +99,8 @@ def engine_options(command: Command) -> Command:
 
 def quiet_libraries() -> None:
     """Keep libraries from writing below the level of errors to the terminal."""
-    for name in ("distributed", "cellpose", "asyncio"):
+    # Dask's configuration gives its client a level of its own.
+    for name in ("distributed", "distributed.client", "cellpose", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 

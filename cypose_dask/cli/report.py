@@ -11,11 +11,12 @@ import click
 
 if TYPE_CHECKING:
     from cypose_dask.run import MovieOutcome, Plan
+    from cypose_dask.run.directory import MissingFrame
 
-__all__ = ["Reporter", "summarise"]
+__all__ = ["Reporter", "echo_missing", "printable", "summarise"]
 
 _PLAIN_LINE_EVERY_S = 30.0
-_LISTED_FRAMES = 10
+LISTED_FRAMES = 10
 
 
 class Reporter:
@@ -81,15 +82,28 @@ def summarise(outcomes: Sequence[MovieOutcome]) -> int:
 
 
 def _echo_not_done(outcome: MovieOutcome) -> None:
-    if not outcome.not_done:
+    rest = f"all of them are in {outcome.names.run_json}"
+    number = len(outcome.not_done)
+    echo_missing(outcome.not_done, number, rest=rest, advice=_what_to_do(outcome))
+
+
+def echo_missing(frames: Sequence[MissingFrame], number: int, *, rest: str, advice: str) -> None:
+    """List the first of a number of frames without labels, say where the rest is, what to do."""
+    if not number:
         return
-    click.echo(f"warning   {len(outcome.not_done)} frames have no labels:", err=True)
-    for frame in outcome.not_done[:_LISTED_FRAMES]:
+    click.echo(f"warning   {number} frames have no labels:", err=True)
+    for frame in frames[:LISTED_FRAMES]:
         where = f"t={frame.t} position={frame.position} z={frame.z}"
-        click.echo(f"          {where}: {frame.status.name.lower()}: {frame.reason}", err=True)
-    if len(outcome.not_done) > _LISTED_FRAMES:
-        click.echo(f"          ... all of them are in {outcome.names.run_json}", err=True)
-    click.echo(f"          {_what_to_do(outcome)}", err=True)
+        reason = printable(frame.reason)
+        click.echo(f"          {where}: {frame.status.name.lower()}: {reason}", err=True)
+    if number > LISTED_FRAMES:
+        click.echo(f"          ... {rest}", err=True)
+    click.echo(f"          {advice}", err=True)
+
+
+def printable(text: object) -> str:
+    """Return text for a terminal: names inside files may hold its control characters."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
 
 
 def _what_to_do(outcome: MovieOutcome) -> str:

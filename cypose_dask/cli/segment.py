@@ -17,7 +17,9 @@ from cypose_dask.cli.options import (
     parse_normalize,
     position_option,
     quiet_libraries,
+    take_cluster,
 )
+from cypose_dask.cli.stopping import stop_requests
 
 __all__ = ["command"]
 
@@ -86,12 +88,7 @@ def command(sources: tuple[str, ...], output: Path | None, recursive: bool, **gi
 
     movies = find_movies(sources, recursive=recursive)
     job = make_job(given, Reporter())
-    with connect(
-        workers=given["workers"],
-        gpu=given["gpu"],
-        scheduler=given["scheduler"],
-        scheduler_file=given["scheduler_file"],
-    ) as client:
+    with stop_requests(job.stop), connect(gpu=given["gpu"], **take_cluster(given)) as client:
         outcomes = segment_files(movies, output, client=client, job=job)
     if given["preview"]:
         _draw(outcomes, job.open_options)

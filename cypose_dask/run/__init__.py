@@ -1,20 +1,23 @@
 """Plan, map_blocks, workers, results: the part that knows Dask."""
 
+from cypose_dask.run.certificates import Certificates
+from cypose_dask.run.checks import Finding, verify
 from cypose_dask.run.clusters import connect
 from cypose_dask.run.convert import convert_files, convert_movie
 from cypose_dask.run.directory import (
     Job,
     MovieOutcome,
-    Source,
     Watcher,
-    find_movies,
     segment_files,
 )
 from cypose_dask.run.execute import Progress, segment
+from cypose_dask.run.finding import Source, find_movies
 from cypose_dask.run.lazy import segment_lazy
 from cypose_dask.run.plan import Plan, make_plan
 
 __all__ = [
+    "Certificates",
+    "Finding",
     "Job",
     "MovieOutcome",
     "Plan",
@@ -29,4 +32,5 @@ __all__ = [
     "segment",
     "segment_files",
     "segment_lazy",
+    "verify",
 ]

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import logging
 import math
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cypose_dask.engine import usable_cores
 from cypose_dask.errors import RunError
+from cypose_dask.run.certificates import Certificates, encrypted_address, security_of
 
 if TYPE_CHECKING:
     from distributed import Client
+    from distributed.security import Security
 
 __all__ = ["active_client", "connect"]
 
@@ -22,6 +27,7 @@ __all__ = ["active_client", "connect"]
 _THREAD_BYTES = 3 * 2**29
 # Blocks of one process share a model and a file; more threads than this wait for Python's lock.
 _MOST_THREADS = 8
+_CONNECT_TIMEOUT_S = 30.0
 # Two blocks read, follow flows and write while one is on the device.
 _GPU_THREADS = 3
 _THREAD_VARIABLES = (
@@ -38,6 +44,8 @@ _CONFIGURATION = {
     "distributed.worker.profile.enabled": False,
     "distributed.admin.low-level-log-length": 50,
     "distributed.diagnostics.computations.max-history": 5,
+    # A block that has cost two workers is repeated alone, in a process whose death costs none.
+    "distributed.scheduler.allowed-failures": 1,
     # Dask would set OMP_NUM_THREADS=1 here too, and it would stay set in the caller's own process.
     "distributed.nanny.pre-spawn-environ": {"MALLOC_TRIM_THRESHOLD_": 65536},
 }
@@ -51,6 +59,7 @@ def connect(
     processes: bool = True,
     scheduler: str | None = None,
     scheduler_file: str | None = None,
+    tls: Certificates | None = None,
 ) -> Iterator[Client]:
     """Open a Dask client for the duration of a ``with`` block.
 
@@ -69,28 +78,36 @@ def connect(
     scheduler, scheduler_file : str or None
         Connect to a running cluster instead, by address or by its file. The environment variable
         ``DASK_SCHEDULER_ADDRESS`` is used when nothing is given.
+    tls : Certificates or None
+        Encrypt, and trust only who has a certificate of the same authority. None takes what
+        ``distributed.comm.tls`` says in Dask's configuration.
 
     Yields
     ------
     distributed.Client
-        Its scheduler and dashboard listen on 127.0.0.1 only when the cluster is started here.
+        When the cluster is started here, its scheduler, workers and dashboard listen on 127.0.0.1
+        only. For others to reach them, start ``dask scheduler --host ADDRESS`` and name it here.
 
     Raises
     ------
     RunError
-        If the scheduler cannot be reached.
+        If the scheduler cannot be reached, or refuses this client.
+    SettingsError
+        If the certificates are missing or unusable.
     """
-    address = scheduler or os.environ.get("DASK_SCHEDULER_ADDRESS")
-    if scheduler_file or address:
-        with _existing(address, scheduler_file) as client:
+    security = security_of(tls)
+    address = _address(scheduler, scheduler_file)
+    if address:
+        with _existing(address, security) as client:
             yield client
         return
     import dask
     from distributed import Client, LocalCluster
 
+    options = _local_options(workers, gpu=gpu, processes=processes)
     with (
         dask.config.set(_CONFIGURATION),
-        LocalCluster(**_local_options(workers, gpu=gpu, processes=processes)) as cluster,
+        LocalCluster(**options, security=security) as cluster,
         Client(cluster) as client,
     ):
         yield client
@@ -106,25 +123,79 @@ def active_client() -> Client | None:
         return None
 
 
-@contextmanager
-def _existing(address: str | None, scheduler_file: str | None) -> Iterator[Client]:
-    from distributed import Client
-
-    if scheduler_file and not Path(scheduler_file).is_file():  # Client would wait for it for ever
+def _address(scheduler: str | None, scheduler_file: str | None) -> str | None:
+    """Return the address of a scheduler that runs already, or None."""
+    if not scheduler_file:
+        return scheduler or os.environ.get("DASK_SCHEDULER_ADDRESS")
+    if not Path(scheduler_file).is_file():
         raise RunError(
             f"There is no scheduler file {scheduler_file}. Start `dask scheduler --scheduler-file "
             f"{scheduler_file}`, or leave the option out to use this machine."
         )
-    where = {"scheduler_file": scheduler_file} if scheduler_file else {"address": address}
     try:
-        client = Client(**where, timeout="30s")
-    except (OSError, TimeoutError, ValueError) as error:
+        return str(json.loads(Path(scheduler_file).read_text())["address"])
+    except (ValueError, KeyError, TypeError) as error:
         raise RunError(
-            f"No Dask scheduler answers at {scheduler_file or address} ({error}). Start one with "
-            "`dask scheduler`, or leave the option out to use this machine."
+            f"{scheduler_file} names no scheduler ({error!r}). Give the file that `dask scheduler "
+            "--scheduler-file` wrote."
         ) from error
-    with client:
+
+
+@contextmanager
+def _existing(address: str, security: Security) -> Iterator[Client]:
+    from distributed import Client
+
+    address = encrypted_address(address, security)
+    _greet(address, security)
+    with Client(address, security=security) as client:
         yield client
+
+
+def _greet(address: str, security: Security) -> None:
+    """Raise RunError if a scheduler is not there, or does not talk to this client.
+
+    A `Client` that finds this out itself is left behind half made, and Python, when it clears it
+    away while the next one is being made, waits for a lock of that one for ever (distributed
+    2026.8).
+    """
+    with ThreadPoolExecutor(1) as thread:  # this one may have a loop that runs, as Jupyter's has
+        try:
+            thread.submit(asyncio.run, _shake_hands(address, security)).result()
+        except (OSError, TimeoutError, ValueError) as error:
+            raise RunError(_unreachable(address, error)) from error
+
+
+async def _shake_hands(address: str, security: Security) -> None:
+    from distributed.comm import connect
+
+    arguments = security.get_connection_args("client")
+    comm = await asyncio.wait_for(
+        connect(address, timeout=_CONNECT_TIMEOUT_S, **arguments), 2 * _CONNECT_TIMEOUT_S
+    )
+    comm.abort()
+
+
+def _unreachable(address: str, error: Exception) -> str:
+    from distributed.comm import CommClosedError
+
+    reason = str(error) or type(error).__name__
+    if error.__cause__:
+        reason += f": {error.__cause__}"
+    # A scheduler that is not encrypted speaks first, which Tornado takes for a wrong value.
+    if address.startswith("tls://") and isinstance(error, CommClosedError | ValueError):
+        return (
+            f"{address} and this client do not trust each other ({reason}). Give certificates of "
+            "the authority that signed the scheduler's, or tcp://... if it is not encrypted."
+        )
+    if isinstance(error, CommClosedError):
+        return (
+            f"{address} broke off ({reason}). If the scheduler there is encrypted, give tls://... "
+            "and --tls-ca-file, --tls-cert and --tls-key."
+        )
+    return (
+        f"No Dask scheduler answers at {address} ({reason}). Start one with `dask scheduler`, or "
+        "leave the option out to use this machine."
+    )
 
 
 def _local_options(workers: int | None, *, gpu: bool, processes: bool) -> dict[str, Any]:
@@ -139,10 +210,12 @@ def _local_options(workers: int | None, *, gpu: bool, processes: bool) -> dict[s
         "worker_dashboard_address": "127.0.0.1:0",
         "memory_limit": 0,  # a block is bounded by the plan; nothing is stored that could spill
     }
-    if not processes:  # threads of one process talk without sockets
-        return options
+    if not processes:  # threads of one process talk without sockets, so there is nothing to encrypt
+        return {**options, "protocol": "inproc://"}
     # Neighbouring workers must not each start a thread a core.
-    return {**options, "host": "127.0.0.1", "env": dict.fromkeys(_THREAD_VARIABLES, str(cores))}
+    environment = dict.fromkeys(_THREAD_VARIABLES, str(cores))
+    preload = "cypose_dask.run.preload"
+    return {**options, "host": "127.0.0.1", "env": environment, "preload": preload}
 
 
 def _layout(workers: int | None, *, gpu: bool, processes: bool) -> tuple[int, int, int]:

@@ -14,7 +14,8 @@ from cypose_dask.movies import LazyFrames, Movie, open_movie
 from cypose_dask.results.atomic import whole_folder
 from cypose_dask.results.image import create_image, write_frames
 from cypose_dask.run.clusters import active_client, connect
-from cypose_dask.run.directory import Source, names_of
+from cypose_dask.run.directory import names_of
+from cypose_dask.run.finding import Source
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
-import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from cypose_dask.errors import CyposeError, MovieNotFoundError, RunError
+from cypose_dask.errors import CyposeError, RunError
 from cypose_dask.models import resolve_model, resolve_restoration
 from cypose_dask.movies import open_movie
 from cypose_dask.results import (
@@ -21,24 +20,22 @@ from cypose_dask.results import (
     Status,
     export_debug_tifs,
     export_tif,
-    is_own_output,
     output_names,
 )
 from cypose_dask.results.atomic import write_json
 from cypose_dask.run.execute import Progress, segment
+from cypose_dask.run.finding import Source
 from cypose_dask.run.journal import Journal
+from cypose_dask.run.places import require_place
 from cypose_dask.run.plan import Plan
 from cypose_dask.settings import RunOptions, Settings
 
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["Job", "MovieOutcome", "Source", "Watcher", "find_movies", "names_of", "segment_files"]
+__all__ = ["Job", "MovieOutcome", "Watcher", "names_of", "segment_files"]
 
 logger = logging.getLogger(__name__)
-
-_SUFFIXES = (".nd2", ".tif", ".tiff", ".btf", ".tf8", ".png", ".zarr")
-_GLOB = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,49 +94,14 @@ class Watcher:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """How every movie of one call is opened, segmented and written."""
+    """How every movie of one call is opened, segmented and written; `stop` ends it early."""
 
     settings: Settings = field(default_factory=Settings)
     options: RunOptions = field(default_factory=RunOptions)
     open_options: dict[str, Any] = field(default_factory=dict)
     watcher: Watcher = field(default_factory=Watcher)
+    stop: Event = field(default_factory=Event)
     debug_base: Callable[[OutputNames], Path] = lambda names: names.tif
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """One movie to segment, and its folder below the one that was searched for movies."""
-
-    path: str
-    below: Path = Path()
-
-
-def find_movies(sources: Iterable[str | Path], *, recursive: bool = False) -> list[Source]:
-    """Expand folders into the movies in them; files and patterns are kept as they are.
-
-    Parameters
-    ----------
-    sources : iterable of str or Path
-        Files, zarr folders, folders, or patterns such as ``dir/img*.tif`` (one sequence).
-    recursive : bool
-        Also look into folders of folders. Links are followed, each folder once.
-
-    Returns
-    -------
-    list of Source
-        In natural order, without this package's own outputs, each file once.
-
-    Raises
-    ------
-    MovieNotFoundError
-        If a path does not exist, or a folder holds no movie.
-    """
-    found: dict[Path, Source] = {}
-    for given in map(Path, sources):
-        for path in _expand(given, recursive):
-            below = path.parent.relative_to(given) if path != given else Path()
-            found.setdefault(path.resolve(), Source(str(path), below))
-    return list(found.values())
 
 
 def segment_files(
@@ -170,6 +132,8 @@ def segment_files(
     ------
     SettingsError, ModelError
         If outputs would collide or overwrite an input, or there is no such model.
+    RunStoppedError
+        If ``job.stop`` was set before the end.
     RunError
         If the cluster is lost; what was finished is kept.
     """
@@ -196,6 +160,7 @@ def _segment_one(source: str, names: OutputNames, how: tuple[Client | None, Job]
     begun = time.monotonic()
     try:
         movie = open_movie(source, **job.open_options)
+        require_place(names)
         result = segment(
             movie,
             names.zarr,
@@ -204,6 +169,7 @@ def _segment_one(source: str, names: OutputNames, how: tuple[Client | None, Job]
             options=job.options,
             progress=job.watcher.block,
             on_plan=job.watcher.plan,
+            stop=job.stop,
         )
         return _export(result, names, job, source=source, begun=begun)
     except RunError:
@@ -271,46 +237,3 @@ def _run_record(result: Result, outcome: MovieOutcome) -> dict[str, Any]:
         "frames_not_done": not_done,
         "seconds": round(outcome.seconds, 3),
     }
-
-
-def _expand(source: Path, recursive: bool) -> Iterator[Path]:
-    if _GLOB.search(source.name) and not source.exists():
-        yield source
-    elif not source.exists():
-        raise MovieNotFoundError(f"There is no file, folder or pattern {source}.")
-    elif source.is_dir() and not _is_movie(source):
-        movies = sorted(_walk(source, recursive, set()), key=_natural)
-        if not movies:
-            raise MovieNotFoundError(
-                f"{source} holds no movie ({', '.join(_SUFFIXES)}). Results of earlier runs are "
-                "not counted; --recursive looks into folders inside."
-            )
-        yield from movies
-    else:
-        yield source
-
-
-def _walk(folder: Path, recursive: bool, visited: set[Path]) -> Iterator[Path]:
-    # A link can lead back to a folder above it.
-    if folder.resolve() in visited:
-        return
-    visited.add(folder.resolve())
-    for entry in folder.iterdir():
-        if entry.name.startswith(".") or is_own_output(entry):
-            continue
-        if _is_movie(entry):
-            yield entry
-        elif recursive and entry.is_dir() and entry.resolve() not in folder.resolve().parents:
-            yield from _walk(entry, recursive, visited)
-
-
-def _is_movie(path: Path) -> bool:
-    if path.suffix.lower() not in _SUFFIXES:
-        return False
-    return path.is_dir() == (path.suffix.lower() == ".zarr")
-
-
-def _natural(path: Path) -> list[Any]:
-    """Order img2 before img10."""
-    parts = re.split(r"(\d+)", os.fspath(path).casefold())
-    return [(int(p), "") if p.isdigit() else (0, p) for p in parts]

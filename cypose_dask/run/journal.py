@@ -39,7 +39,7 @@ class Journal:
             for number, line in enumerate(file, start=1):
                 try:
                     yield BlockRecord.from_dict(json.loads(line))
-                except (ValueError, KeyError, TypeError):  # torn, or not text at all
+                except (ValueError, KeyError, TypeError, RecursionError):  # torn, or not text
                     logger.warning("%s: line %d is no record; ignored", self.path, number)
 
     def reasons(self) -> dict[tuple[int, int, int], str]:

@@ -22,7 +22,9 @@ from cypose_dask.models import ModelSpec, resolve_model, resolve_restoration
 from cypose_dask.movies import Movie
 from cypose_dask.results import Layout
 from cypose_dask.run.channels import resolve_channels
+from cypose_dask.run.memory import blocks_at_once, memory_here, require_memory
 from cypose_dask.run.plan_text import describe
+from cypose_dask.run.watch import scheduler_may_be_lost
 from cypose_dask.settings import RunOptions, Settings
 
 if TYPE_CHECKING:
@@ -236,7 +238,7 @@ def make_plan(
     resolved = resolved.replace(
         diameter=measured.diameter, niter=measured.niter, normalize=measured.normalize
     )
-    return Plan(
+    plan = Plan(
         movie=movie,
         settings=resolved,
         requested=settings,
@@ -246,6 +248,8 @@ def make_plan(
         frames_per_block=options.frames_per_block or _block_length(movie, resolved, client),
         debug=options.debug,
     )
+    require_memory(plan, available=_ask(client, memory_here), at_once=blocks_at_once(client))
+    return plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +301,8 @@ def _ask(client: Client | None, function: Callable[..., Any], *args: Any) -> Any
     """Call a function on the cluster, or here without one."""
     if client is None:
         return function(*args)
-    return client.submit(function, *args, pure=False).result()
+    with scheduler_may_be_lost(client):
+        return client.submit(function, *args, pure=False).result()
 
 
 def _check_frame_size(movie: Movie) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,10 +14,8 @@ import numpy as np
 from cypose_dask.engine import (
     Made,
     Networks,
-    attempt,
     choose_device,
     load_networks,
-    segment_group,
     usable_cores,
 )
 from cypose_dask.errors import DamagedFrameError, DeviceError
@@ -27,8 +23,11 @@ from cypose_dask.models import ModelSpec
 from cypose_dask.movies import LazyFrames
 from cypose_dask.results import Status
 from cypose_dask.results.store import write_block
+from cypose_dask.run.alone import segment_alone
+from cypose_dask.run.frames import FrameOutcome, segment_all
 from cypose_dask.run.plan import Block, Plan
 from cypose_dask.run.record import BlockRecord, FrameRecord
+from cypose_dask.run.retry import patiently
 from cypose_dask.settings import Settings
 
 if TYPE_CHECKING:
@@ -49,13 +48,13 @@ class BlockTask:
     restoration: ModelSpec | None
     device: str
     debug: bool
+    alone: bool = False
 
     @classmethod
-    def of(cls, plan: Plan, store: Path) -> BlockTask:
-        """Take what workers need out of a plan."""
-        return cls(
-            store.resolve(), plan.settings, plan.model, plan.restoration, plan.device, plan.debug
-        )
+    def of(cls, plan: Plan, store: Path, *, alone: bool = False) -> BlockTask:
+        """Take what workers need out of a plan; `alone` when the block has killed workers."""
+        what = (plan.settings, plan.model, plan.restoration, plan.device, plan.debug)
+        return cls(store.resolve(), *what, alone)
 
     def load(self) -> Networks:
         """Return the networks of this process, on the device that the plan names."""
@@ -92,13 +91,13 @@ def segment_block(frames: LazyFrames, task: BlockTask) -> np.ndarray:
         The `BlockRecord`.
     """
     clock, begun, worker = time.time(), time.perf_counter(), _worker()
-    networks = task.load()
     block = Block(frames.position, frames.start, frames.start + len(frames))
     output = _Output(frames.shape, task.debug)
-    records = tuple(_segment_all(frames, output, (task.settings, networks)))
+    segmented = (segment_alone if task.alone else segment_all)(frames, task)
+    records = tuple(_record(outcome, frames, output) for outcome in segmented)
     place = (block.position, block.start - task.settings.start_frame)
-    segmented = time.perf_counter()
-    checksum = write_block(task.store, place, output.arrays)
+    begun_writing = time.perf_counter()
+    checksum = patiently(write_block, task.store, place, output.arrays)
     record = BlockRecord(
         block=block,
         frames=records,
@@ -106,7 +105,7 @@ def segment_block(frames: LazyFrames, task: BlockTask) -> np.ndarray:
         worker=str(worker.address) if worker else "this process",
         begun=clock,
         seconds=time.perf_counter() - begun,
-        write_s=time.perf_counter() - segmented,
+        write_s=time.perf_counter() - begun_writing,
     )
     return _boxed(record)
 
@@ -126,66 +125,18 @@ class _Output:
             array[at] = getattr(made, name)
 
 
-def _segment_all(
-    frames: LazyFrames, output: _Output, how: tuple[Settings, Networks]
-) -> Iterator[FrameRecord]:
-    """Segment the frames of a block in groups that fill the device, reading one group ahead."""
-    settings, networks = how
-    places = [(t, z) for t in range(frames.shape[0]) for z in range(frames.shape[2])]
-    size = networks.frames_at_once(frames.shape[-2:], settings)
-    groups = [places[i : i + size] for i in range(0, len(places), size)]
-    with ThreadPoolExecutor(1, "read-ahead") as ahead:
-        coming = ahead.submit(_read_group, frames, groups[0])
-        for following in [*groups[1:], None]:
-            read = coming.result()
-            if following:
-                coming = ahead.submit(_read_group, frames, following)
-            yield from _segment_group(read, output, how)
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """One frame (C, Y, X) or what went wrong, its place in the block and in its movie."""
-
-    at: tuple[int, int]
-    t: int
-    path: str
-    frame: np.ndarray | Exception
-    seconds: float
-
-
-def _read_group(frames: LazyFrames, places: list[tuple[int, int]]) -> list[_Read]:
-    return [_read(frames, at) for at in places]
-
-
-def _read(frames: LazyFrames, at: tuple[int, int]) -> _Read:
-    begun = time.perf_counter()
-    frame = attempt(frames.read, at[0], 0, at[1])
-    seconds = time.perf_counter() - begun
-    return _Read(at, frames.start + at[0], frames.source.path, frame, seconds)
-
-
-def _segment_group(
-    read: list[_Read], output: _Output, how: tuple[Settings, Networks]
-) -> Iterator[FrameRecord]:
-    settings, networks = how
-    good = [one.frame for one in read if not isinstance(one.frame, Exception)]
-    made = iter(segment_group(good, networks, settings))
-    for one in read:
-        yield _record(one, one.frame if isinstance(one.frame, Exception) else next(made), output)
-
-
-def _record(read: _Read, made: Made | Exception, output: _Output) -> FrameRecord:
-    record = partial(FrameRecord, t=read.t, z=read.at[1])
+def _record(outcome: FrameOutcome, frames: LazyFrames, output: _Output) -> FrameRecord:
+    (t, z), made = outcome.at, outcome.made
+    record = partial(FrameRecord, t=frames.start + t, z=z)
     if isinstance(made, DamagedFrameError):
         return record(status=Status.DAMAGED, error=str(made), non_finite="NaN" in str(made))
     if isinstance(made, Exception):
-        place = (read.t, read.at[1], read.path)
+        place = (frames.start + t, z, frames.source.path)
         logger.error("frame t=%d z=%d of %s failed", *place, exc_info=made)
         return record(status=Status.FAILED, error=f"{type(made).__name__}: {made}")
-    output.put(read.at, made)
+    output.put(outcome.at, made)
     seen = {name: getattr(made.stats, name) for name in type(made.stats).__slots__}
-    seconds = {"read": read.seconds} | made.stats.seconds
+    seconds = {"read": outcome.read_s} | made.stats.seconds
     return record(status=Status.DONE, **{**seen, "seconds": seconds})
 
 

@@ -1,0 +1,224 @@
+"""How far a result is: the zarr's status, and the journal, which knows more after a kill."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cypose_dask.errors import ResultError
+from cypose_dask.results import Result, Status, is_own_output
+from cypose_dask.results.naming import journal_of
+from cypose_dask.run.directory import MissingFrame
+from cypose_dask.run.journal import Journal
+from cypose_dask.run.lock import Owner, owner_of
+from cypose_dask.run.record import BlockRecord, FrameRecord
+
+__all__ = ["PositionState", "ResultState", "find_results", "state_of"]
+
+_LARGEST_COUNT = 2**32 - 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PositionState:
+    """How far one position is.
+
+    Attributes
+    ----------
+    name : str
+    done, pending, failed, damaged : int
+        Frames.
+    cells : int
+    """
+
+    name: str
+    done: int
+    pending: int
+    failed: int
+    damaged: int
+    cells: int
+
+    @property
+    def frames(self) -> int:
+        """Number of frames."""
+        return self.done + self.pending + self.failed + self.damaged
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResultState:
+    """What is known of every frame of a result.
+
+    Attributes
+    ----------
+    result : Result
+    stored, stored_cells : (P, T, Z) ndarray of uint8, of uint32
+        Status and cells in the zarr.
+    told, told_cells : (P, T, Z) ndarray of uint8, of uint32
+        The same in the journal; pending where it has no line.
+    checksums : dict
+        Of the labels of each block in the journal, by position, first T of the result and number
+        of T; empty text where a block could not be written.
+    owner : Owner or None
+        The run that writes the result now.
+    """
+
+    result: Result
+    stored: np.ndarray
+    stored_cells: np.ndarray
+    told: np.ndarray
+    told_cells: np.ndarray
+    checksums: dict[tuple[int, int, int], str]
+    owner: Owner | None
+
+    @property
+    def status(self) -> np.ndarray:
+        """Status of every frame, (P, T, Z) uint8: the journal's, else the zarr's."""
+        return np.where(self.told == Status.PENDING, self.stored, self.told)
+
+    @property
+    def cells(self) -> np.ndarray:
+        """Cells of every frame, (P, T, Z) uint32: the journal's, else the zarr's."""
+        return np.where(self.told == Status.PENDING, self.stored_cells, self.told_cells)
+
+    @property
+    def whole(self) -> bool:
+        """Whether every frame has labels."""
+        return bool((self.status == Status.DONE).all())
+
+    def positions(self) -> list[PositionState]:
+        """Count the frames of each position."""
+        return [
+            PositionState(
+                name=name,
+                **{s.name.lower(): int(np.count_nonzero(status == s)) for s in Status},
+                cells=int(cells[status == Status.DONE].sum()),
+            )
+            for name, status, cells in zip(
+                self.result.layout.position_names, self.status, self.cells, strict=True
+            )
+        ]
+
+    @property
+    def n_missing(self) -> int:
+        """Number of failed and damaged frames."""
+        return int(np.count_nonzero(np.isin(self.status, (Status.FAILED, Status.DAMAGED))))
+
+    def missing(self, most: int | None = None) -> list[MissingFrame]:
+        """Return failed and damaged frames, the first `most` of them, and why they have no labels.
+
+        Pending frames are only counted, by `positions`.
+        """
+        status, first = self.status, self.result.start_frame
+        places = np.argwhere(np.isin(status, (Status.FAILED, Status.DAMAGED)))[:most]
+        reasons = Journal(journal_of(self.result.path)).reasons() if len(places) else {}
+        return [
+            MissingFrame(
+                t=t + first,
+                position=p,
+                z=z,
+                status=Status(int(status[p, t, z])),
+                reason=reasons.get((t + first, p, z), "the journal does not say why"),
+            )
+            for p, t, z in places.tolist()
+        ]
+
+
+def find_results(paths: Iterable[str | Path]) -> list[Path]:
+    """Expand folders into the results in them and below; stores are kept as they are.
+
+    Raises
+    ------
+    ResultError
+        If a folder holds no result.
+    """
+    found: dict[Path, None] = {}
+    for path in map(Path, paths):
+        inside = [path] if _is_store(path) else sorted(_stores_below(path))
+        if not inside:
+            raise ResultError(f"{path} holds no result (NAME.zarr, made by `cypose-dask segment`).")
+        found.update(dict.fromkeys(inside))
+    return list(found)
+
+
+def _stores_below(folder: Path) -> Iterator[Path]:
+    for here, folders, _ in os.walk(folder):
+        stores = [Path(here, name) for name in folders if name.endswith(".zarr")]
+        # A journal tells that a store was a result whose metadata are lost since.
+        yield from (s for s in stores if is_own_output(s) or journal_of(s).exists())
+        folders[:] = [name for name in folders if not name.endswith(".zarr")]
+
+
+def _is_store(path: Path) -> bool:
+    return path.suffix == ".zarr" or (path / "zarr.json").exists() or not path.is_dir()
+
+
+def state_of(result: Result) -> ResultState:
+    """Read status and journal of a result; works while a run goes on, too.
+
+    Raises
+    ------
+    ResultError
+        If the store contradicts itself, or the journal belongs to another result.
+    """
+    owner = owner_of(result.path)  # first: a run that ends meanwhile has written all of it
+    layout, positions = result.layout, range(result.n_positions)
+    shape = (len(positions), layout.frames, layout.planes)
+    told = _Told(result, np.zeros(shape, np.uint8), np.zeros(shape, np.uint32), {})
+    for record in Journal(journal_of(result.path)).read():
+        told.add(record)
+    return ResultState(
+        result=result,
+        stored=np.stack([result.status(p) for p in positions]),
+        stored_cells=np.stack([result.cells(p) for p in positions]),
+        told=told.status,
+        told_cells=told.cells,
+        checksums=told.checksums,
+        owner=owner,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What the journal's lines say, later ones over earlier ones; no movie is needed for it."""
+
+    result: Result
+    status: np.ndarray
+    cells: np.ndarray
+    checksums: dict[tuple[int, int, int], str]
+
+    def add(self, record: BlockRecord) -> None:
+        block, start = record.block, self.result.start_frame
+        numbers = (block.position, block.start, block.stop)
+        if not all(map(_is_whole, numbers)) or not isinstance(record.checksum, str):
+            raise self._stray(block)
+        self.checksums[block.position, block.start - start, block.stop - block.start] = (
+            record.checksum
+        )
+        for frame in record.frames:
+            at = (block.position, frame.t, frame.z)
+            if not self._is_known(frame, at):
+                raise self._stray(f"t={frame.t} position={block.position} z={frame.z}")
+            place = (block.position, frame.t - start, frame.z)
+            self.status[place], self.cells[place] = frame.status, frame.cells
+
+    def _is_known(self, frame: FrameRecord, at: tuple[Any, ...]) -> bool:
+        if not all(map(_is_whole, (*at, frame.status, frame.cells))):
+            return False
+        place = (at[0], at[1] - self.result.start_frame, at[2])
+        inside = all(0 <= i < n for i, n in zip(place, self.status.shape, strict=True))
+        return inside and 0 <= frame.status <= max(Status) and 0 <= frame.cells <= _LARGEST_COUNT
+
+    def _stray(self, what: object) -> ResultError:
+        return ResultError(
+            f"{journal_of(self.result.path)}: a line is about {what}, which {self.result.path.name}"
+            " does not have. It belongs to another result, or was changed; restore the journal, or "
+            "segment again with --restart."
+        )
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
