@@ -155,7 +155,8 @@ def test_the_first_block_of_a_long_movie_needs_few_frames(tmp_path, monkeypatch)
         pass
 
     def first(record, done, total):
-        assert (record.block.start, total) == (0, 100_000)
+        assert record.block.start < 1000  # which of the threads is first is open
+        assert total == 100_000
         raise FirstBlockError
 
     with connect(processes=False, workers=1) as threads, pytest.raises(FirstBlockError):

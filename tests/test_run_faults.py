@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -178,6 +179,23 @@ def test_weights_that_workers_cannot_read_stop_the_run(movie, tmp_path, model_pa
             client=threads,
             on_plan=lambda _: weights.unlink(),
         )
+
+
+def test_a_movie_that_workers_cannot_open_fails_its_frames(nd2_path, expected_labels, tmp_path):
+    import shutil
+
+    path = Path(shutil.copy2(nd2_path, tmp_path / "copy.nd2"))
+    with connect(processes=False, workers=1) as threads:
+        result = segment(
+            open_movie(path), tmp_path / "m.zarr", client=threads, on_plan=lambda _: path.unlink()
+        )
+        assert (result.status() == Status.FAILED).all()
+        reasons = Journal(journal_of(result.path)).reasons().values()
+        assert len(reasons) == 5
+        assert all("copy.nd2" in why for why in reasons)
+        shutil.copy2(nd2_path, path)
+        result = segment(open_movie(path), tmp_path / "m.zarr", client=threads)
+    np.testing.assert_array_equal(np.asarray(result.labels()[:, 0]), expected_labels)
 
 
 def test_a_lost_scheduler_is_an_error_and_not_an_end(movie, tmp_path, expected_labels):

@@ -158,6 +158,24 @@ def test_what_was_under_way_when_a_stop_was_asked_for_is_kept(movie, tmp_path, e
     assert open_result(path).status()[0, 0] == Status.DONE
 
 
+def test_a_restart_on_the_same_cluster_computes_again(movie, threads, tmp_path, expected_labels):
+    from cypose_dask.run import worker
+
+    kept, real = [], worker.write_block
+
+    def remember(*args):
+        kept.append(args)
+        return real(*args)
+
+    patch = pytest.MonkeyPatch()
+    with patch.context() as patched:
+        patched.setattr(worker, "write_block", remember)
+        for options in (ONE, RunOptions(frames_per_block=1, restart=True)):
+            result = segment(movie, tmp_path / "m.zarr", client=threads, options=options)
+    assert len(kept) == 10
+    np.testing.assert_array_equal(labels_of(result), expected_labels)
+
+
 def test_a_stop_at_the_last_block_is_no_failure(movie, threads, tmp_path):
     stop = Event()
     result = segment(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -82,6 +83,8 @@ class Feed:
         self.pending: dict[object, _Task] = {}
         self.finished: SimpleQueue[Future] = SimpleQueue()
         self.status_written = time.monotonic()
+        # Of this run alone: Dask would answer a task that it remembers without doing it again.
+        self.token = secrets.token_hex(4)
 
     def run(self, lock: Lock, stop: Event) -> None:
         """Submit windows of blocks, two at a time, and journal what returns.
@@ -155,6 +158,7 @@ class Feed:
         records = frames.map_blocks(
             segment_block,
             BlockTask.of(self.plan, self.path, alone=alone),
+            name=f"{'alone' if alone else 'segment'}-{first}-{self.token}",
             dtype=object,
             chunks=((1,) * len(window), *((1,),) * 5),
             meta=np.empty((0,) * 6, dtype=object),
