@@ -228,7 +228,8 @@ class Feed:
 
     def _drain(self) -> None:
         """Finish the blocks that workers are computing; let go of those that wait."""
-        self._cancel(self.pending.keys() - self.watch.keys_under_way())
+        done = {key for key, task in self.pending.items() if task.future.done()}
+        self._cancel(self.pending.keys() - self.watch.keys_under_way() - done)
         while self.pending:
             self._take_one()
 

@@ -157,7 +157,11 @@ class Lock:
                 logger.warning("%s: could not be written (%s)", self.path, error)
 
     def _beat(self) -> None:
-        if not _same_run(_read(self.path), self._mine):
+        owner = _read(self.path)
+        if owner is None:  # a server that hesitates, or a lock that somebody deleted
+            logger.warning("%s cannot be read; this run goes on", self.path)
+            return
+        if not _same_run(owner, self._mine):
             self._stolen = not self._released.is_set()
             return
         # In place, and padded: a name that vanished meanwhile must not come back.
@@ -246,7 +250,10 @@ def _process(pid: int) -> str | None:
     import psutil
 
     try:
-        born = psutil.Process(pid).create_time()
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:  # dead, though its parent has not looked
+            return None
+        born = process.create_time()
     except psutil.Error:
         return None
     return f"{_here()}/{pid}/{born:.2f}"
