@@ -79,6 +79,32 @@ def test_the_lock_of_a_dead_process_is_taken_over_at_once(store):
         assert owner_of(store).lives()
 
 
+def test_a_dead_process_whose_parent_has_not_looked_holds_no_lock(store):
+    code = (
+        "import json, dataclasses; from cypose_dask.run.lock import Owner;"
+        "print(json.dumps(dataclasses.asdict(Owner.this_run())))"
+    )
+    zombie = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    owner = Owner(**json.loads(zombie.stdout.read()))
+    until = time.monotonic() + 10
+    while owner.lives() and time.monotonic() < until:
+        time.sleep(0.01)
+    written_by(owner, store)
+    with locked(store):
+        assert owner_of(store).pid != owner.pid
+    zombie.communicate()
+
+
+def test_a_lock_that_somebody_deleted_ends_no_run(store, quick, caplog):
+    with locked(store) as lock:
+        lock_of(store).unlink()
+        until = time.monotonic() + 10
+        while "this run goes on" not in caplog.text:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        lock.check()
+
+
 def test_a_process_that_has_the_number_of_a_dead_one_is_not_its_owner(store):
     mine = Owner.this_run()
     host, pid, born = mine.process.rsplit("/", 2)

@@ -13,6 +13,7 @@ from cypose_dask.results import Status, open_result
 from cypose_dask.results.naming import journal_of
 from cypose_dask.run import alone, connect, retry, segment
 from cypose_dask.run.journal import Journal
+from cypose_dask.run.record import BlockRecord
 from cypose_dask.settings import RunOptions
 from helpers.faulty import deadly, flaky
 
@@ -174,6 +175,16 @@ def test_a_restart_on_the_same_cluster_computes_again(movie, threads, tmp_path, 
             result = segment(movie, tmp_path / "m.zarr", client=threads, options=options)
     assert len(kept) == 10
     np.testing.assert_array_equal(labels_of(result), expected_labels)
+
+
+def test_a_stop_while_failed_frames_are_tried_again_is_a_stop(movie, threads, tmp_path):
+    path, stop = tmp_path / "m.zarr", Event()
+    segment(movie, path, client=threads, options=ONE)
+    journal = Journal(journal_of(path))
+    for record in list(journal.read()):
+        journal.append(BlockRecord.failed(record.block, 1, "cosmic ray"))
+    with pytest.raises(RunStoppedError, match="of 5 frames done"):
+        segment(movie, path, client=threads, progress=lambda *_: stop.set(), stop=stop)
 
 
 def test_a_stop_at_the_last_block_is_no_failure(movie, threads, tmp_path):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cypose_dask.errors import CyposeError, DeviceMemoryError, RunError, RunStoppedError
+from cypose_dask.results import Status
 from cypose_dask.results.naming import journal_of
 from cypose_dask.results.store import has_shard, write_status
 from cypose_dask.run.journal import Journal
@@ -239,7 +240,8 @@ class Feed:
             self.client.cancel([task.future for task in tasks], force=True)
 
     def _say_stopped(self) -> None:
-        done, total = self.tally.n_reported, self.plan.n_frames
+        failed = np.count_nonzero(self.tally.status == Status.FAILED)
+        done, total = self.tally.n_reported - failed, self.plan.n_frames
         if done < total:
             raise RunStoppedError(
                 f"{self.path}: stopped on request with {done} of {total} frames done. Run the same "
