@@ -37,7 +37,7 @@ def test_journal_returns_what_was_written(tmp_path):
 
 def test_the_last_record_of_a_block_counts(movie):
     plan = make_plan(movie, options=RunOptions(frames_per_block=1))
-    tally = Tally(plan, [record(0, Status.FAILED), record(1, Status.DAMAGED)])
+    tally = Tally(plan.layout(), plan.start, [record(0, Status.FAILED), record(1, Status.DAMAGED)])
     assert not tally.is_finished(Block(0, 0, 1))
     assert tally.is_finished(Block(0, 1, 2))
     assert not tally.is_finished(Block(0, 1, 3))
@@ -70,8 +70,9 @@ def test_bytes_that_are_no_text_cost_only_their_line(tmp_path):
 def test_a_record_of_another_movie_is_refused(block, movie):
     frame = FrameRecord(t=block.start, z=0, status=Status.DONE)
     stray = BlockRecord(block=block, frames=(frame,), checksum="")
+    plan = make_plan(movie)
     with pytest.raises(ResultError, match="belongs to another result"):
-        Tally(make_plan(movie), [stray])
+        Tally(plan.layout(), plan.start, [stray])
 
 
 def test_a_shard_that_was_lost_is_computed_again(movie, client, expected_labels, tmp_path):

@@ -43,14 +43,22 @@ def elsewhere():
     return Owner("other-host", 7, "other-host boot pid:[1]/7/1.00", "tokenofanother")
 
 
-def dead_process():
-    """An owner on this machine whose process has ended."""
+def zombie():
+    """A process on this machine that has ended, and the owner that it was."""
     code = (
         "import json, dataclasses; from cypose_dask.run.lock import Owner;"
         "print(json.dumps(dataclasses.asdict(Owner.this_run())))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
-    return Owner(**json.loads(done.stdout))
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    return process, Owner(**json.loads(process.stdout.read()))
+
+
+def dead_process():
+    """An owner on this machine whose process has ended."""
+    process, owner = zombie()
+    process.communicate()
+    assert process.returncode == 0
+    return owner
 
 
 def test_a_second_run_is_refused_and_told_by_whom(store):
@@ -80,19 +88,14 @@ def test_the_lock_of_a_dead_process_is_taken_over_at_once(store):
 
 
 def test_a_dead_process_whose_parent_has_not_looked_holds_no_lock(store):
-    code = (
-        "import json, dataclasses; from cypose_dask.run.lock import Owner;"
-        "print(json.dumps(dataclasses.asdict(Owner.this_run())))"
-    )
-    zombie = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    owner = Owner(**json.loads(zombie.stdout.read()))
+    process, owner = zombie()
     until = time.monotonic() + 10
     while owner.lives() and time.monotonic() < until:
         time.sleep(0.01)
     written_by(owner, store)
     with locked(store):
         assert owner_of(store).pid != owner.pid
-    zombie.communicate()
+    process.communicate()
 
 
 def test_a_lock_that_somebody_deleted_ends_no_run(store, quick, caplog):

@@ -63,9 +63,7 @@ def _look(path: Path, as_json: bool) -> tuple[dict[str, Any], bool]:
         return {"result": str(path), "whole": False, "error": str(error)}, False
     facts = facts_of(state)
     if as_json:
-        facts["frames_not_done"] = [
-            {**asdict(f), "status": f.status.name.lower()} for f in state.missing()
-        ]
+        facts["frames_not_done"] = [frame.to_dict() for frame in state.missing()]
     else:
         _print(state, facts)
     return facts, state.whole

@@ -14,7 +14,7 @@ from typing import Any
 
 from cypose_dask.errors import ResultError
 
-__all__ = ["fsync_path", "whole_file", "whole_folder", "write_json"]
+__all__ = ["fsync_path", "partial_name", "whole_file", "whole_folder", "write_json"]
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     """
     if path.is_dir():
         raise ResultError(f"{path} is a folder; name a file.")
-    partial = _partial(path)
+    partial = partial_name(path)
     try:
         yield partial
         fsync_path(partial)
@@ -50,7 +50,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """
     if path.exists():
         raise ResultError(f"{path} exists already. Remove it, or choose another place.")
-    partial = _partial(path)
+    partial = partial_name(path)
     try:
         yield partial
         for inside in (*partial.rglob("*"), partial):
@@ -84,7 +84,8 @@ def fsync_path(path: Path) -> None:
         os.close(handle)
 
 
-def _partial(path: Path) -> Path:
+def partial_name(path: Path) -> Path:
+    """Make the folder of `path`, and return a new name there that is never taken for a movie."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not the process number: in containers every process has the same one.
     return path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")

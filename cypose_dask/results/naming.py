@@ -63,17 +63,21 @@ class OutputNames:
 
 def journal_of(store: Path) -> Path:
     """Return the journal's path of a result store: ``movie.zarr`` -> ``movie.journal.jsonl``."""
-    return store.with_name(f"{store.name.removesuffix('.zarr')}.journal.jsonl")
+    return _beside(store, ".journal.jsonl")
 
 
 def lock_of(store: Path) -> Path:
     """Return the lock's path of a result store: ``movie.zarr`` -> ``movie.lock``."""
-    return store.with_name(f"{store.name.removesuffix('.zarr')}.lock")
+    return _beside(store, ".lock")
 
 
 def run_json_of(store: Path) -> Path:
     """Return the path of a result's record: ``movie.zarr`` -> ``movie_run.json``."""
-    return store.with_name(f"{store.name.removesuffix('.zarr')}_run.json")
+    return _beside(store, "_run.json")
+
+
+def _beside(store: Path, ending: str) -> Path:
+    return store.with_name(f"{store.name.removesuffix('.zarr')}{ending}")
 
 
 def output_names(

@@ -14,6 +14,7 @@ OME-NGFF 0.5 has no position axis, so the layout is bioformats2raw's: a group a 
 from __future__ import annotations
 
 import enum
+import functools
 import hashlib
 import math
 from collections.abc import Iterator
@@ -37,6 +38,8 @@ _ZSTD_LEVEL = 1
 # Arrays of one number a frame, and their types.
 _COUNTS = {"status": "uint8", "cells": "uint32"}
 _AXES = {2: ("t", "z"), 4: ("t", "z", "y", "x"), 5: ("t", "z", "c", "y", "x")}
+# Of a block's labels; starts with its first bytes, if any, and can be given more.
+checksum = functools.partial(hashlib.blake2b, digest_size=16)
 # zarr and its codecs raise these on damaged files.
 READ_ERRORS = (
     OSError, ValueError, RuntimeError, LookupError, TypeError, EOFError, ArithmeticError,
@@ -131,17 +134,19 @@ class Result:
 
     def frames_not_done(self) -> list[tuple[int, int, int, Status]]:
         """Return ``(t, position, z, status)`` of every frame without labels, t as in the movie."""
-        return list(self._not_done())
+        return list(self._not_done(self._statuses()))
 
     def some_not_done(self, most: int) -> tuple[int, list[tuple[int, int, int, Status]]]:
         """Return how many frames have no labels, and the first of them."""
-        statuses = (self.status(p) for p in range(self.n_positions))
+        statuses = self._statuses()
         number = sum(int(np.count_nonzero(status != Status.DONE)) for status in statuses)
-        return number, list(islice(self._not_done(), most))
+        return number, list(islice(self._not_done(statuses), most))
 
-    def _not_done(self) -> Iterator[tuple[int, int, int, Status]]:
-        for p in range(self.n_positions):
-            status = self.status(p)
+    def _statuses(self) -> list[np.ndarray]:
+        return [self.status(p) for p in range(self.n_positions)]
+
+    def _not_done(self, statuses: list[np.ndarray]) -> Iterator[tuple[int, int, int, Status]]:
+        for p, status in enumerate(statuses):
             for t, z in np.argwhere(status != Status.DONE):
                 yield int(t) + self.start_frame, p, int(z), Status(int(status[t, z]))
 
@@ -291,7 +296,7 @@ def write_block(path: Path, place: tuple[int, int], arrays: dict[str, np.ndarray
     for array, values in targets:
         array[first : first + len(values)] = values
         fsync_shard(array, path, first)
-    return hashlib.blake2b(arrays["labels"].tobytes(), digest_size=16).hexdigest()
+    return checksum(arrays["labels"].tobytes()).hexdigest()
 
 
 def require_whole_shard(array: Any, first: int, values: np.ndarray) -> None:
@@ -312,7 +317,7 @@ def require_whole_shard(array: Any, first: int, values: np.ndarray) -> None:
 def require_inside(path: Path, array: Any, first: int = 0) -> None:
     """Raise ResultError if links lead the file that holds frame `first` out of the store."""
     index = first // (array.shards or array.chunks)[0]
-    file = path / array.path / "c" / str(index) / "/".join("0" * (array.ndim - 1))
+    file = _file_of(path / array.path, index, array.ndim)
     if not file.resolve().is_relative_to(path.resolve()):
         raise ResultError(
             f"{file} is a link out of the store, to {file.resolve()}. Nothing was written; remove "
@@ -329,9 +334,14 @@ def _find(root: Any, position: int, name: str) -> Any:
 
 def has_shard(path: Path, position: int, index: int) -> bool:
     """Tell whether the labels of block number `index` of a position are on the disk."""
-    shard = path / str(position) / LABELS / "c" / str(index) / "0" / "0" / "0"
+    shard = _file_of(path / str(position) / LABELS, index, 4)
     # zarr removes the file of a block that became all zero, and leaves its folders.
     return shard.is_file() and shard.stat().st_size > 0
+
+
+def _file_of(array: Path, index: int, ndim: int) -> Path:
+    """Return the file of a shard or chunk that is whole in all axes but the first."""
+    return array / "c" / str(index) / "/".join("0" * (ndim - 1))
 
 
 def write_status(path: Path, position: int, status: np.ndarray, cells: np.ndarray) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cypose_dask.errors import ResultMismatchError, RunError
 from cypose_dask.movies import Movie
 from cypose_dask.results import create_result, open_result
+from cypose_dask.results.atomic import partial_name
 from cypose_dask.results.naming import journal_of
 from cypose_dask.run.plan import Plan, make_plan
 from cypose_dask.settings import RunOptions, Settings
@@ -98,7 +98,7 @@ def _delete(path: Path) -> None:
     # A journal without its store belongs to a result that was deleted.
     if path.exists():
         open_result(path)  # never delete a folder that is not ours
-        aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
+        aside = partial_name(path)
         path.rename(aside)
         shutil.rmtree(aside)
     journal_of(path).unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from cypose_dask.engine import usable_cores
 from cypose_dask.errors import RunError
 from cypose_dask.run.certificates import Certificates, encrypted_address, security_of
+from cypose_dask.run.memory import memory_here
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -234,6 +235,4 @@ def _layout(workers: int | None, *, gpu: bool, processes: bool) -> tuple[int, in
 
 
 def _threads_that_fit(cores: int) -> int:
-    from distributed.system import MEMORY_LIMIT
-
-    return max(1, min(cores, int(MEMORY_LIMIT // _THREAD_BYTES)))
+    return max(1, min(cores, memory_here() // _THREAD_BYTES))

@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from cypose_dask.errors import CyposeError, RunError
+from cypose_dask.errors import RunError
 from cypose_dask.models import resolve_model, resolve_restoration
 from cypose_dask.movies import open_movie
 from cypose_dask.results import (
@@ -28,6 +28,7 @@ from cypose_dask.run.finding import Source
 from cypose_dask.run.journal import Journal
 from cypose_dask.run.places import require_place
 from cypose_dask.run.plan import Plan
+from cypose_dask.run.record import said
 from cypose_dask.settings import RunOptions, Settings
 
 if TYPE_CHECKING:
@@ -47,6 +48,10 @@ class MissingFrame:
     z: int
     status: Status
     reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {**asdict(self), "status": self.status.name.lower()}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,11 +181,8 @@ def _segment_one(source: str, names: OutputNames, how: tuple[Client | None, Job]
         raise  # no cluster, no device or no disk: the next movie would fail like this one
     except Exception as error:  # a bad movie fails alone
         logger.debug("%s failed", source, exc_info=True)
-        known = isinstance(error, CyposeError)
-        reason = str(error) if known else f"{type(error).__name__}: {error}"
-        return MovieOutcome(
-            source=source, names=names, error=reason, seconds=time.monotonic() - begun
-        )
+        seconds = time.monotonic() - begun
+        return MovieOutcome(source=source, names=names, error=said(error), seconds=seconds)
 
 
 def _export(
@@ -220,9 +222,7 @@ def _missing_frames(result: Result, names: OutputNames) -> tuple[MissingFrame, .
 
 def _run_record(result: Result, outcome: MovieOutcome) -> dict[str, Any]:
     """Return everything that is needed to get the same labels again."""
-    not_done = [
-        {**asdict(frame), "status": frame.status.name.lower()} for frame in outcome.not_done
-    ]
+    not_done = [frame.to_dict() for frame in outcome.not_done]
     return {
         "command": sys.argv,
         "plan": result.attributes["plan"],

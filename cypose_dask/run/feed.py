@@ -79,7 +79,7 @@ class Feed:
         self.plan, self.path, self.client = plan, path, client
         self.options, self.progress = options, progress
         self.journal = Journal(journal_of(path))
-        self.tally = Tally(plan, self.journal.read())
+        self.tally = Tally(plan.layout(), plan.start, self.journal.read())
         self.watch = Watch(client, options.wait_for_workers_s)
         self.pending: dict[object, _Task] = {}
         self.finished: SimpleQueue[Future] = SimpleQueue()

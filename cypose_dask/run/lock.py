@@ -24,6 +24,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 from cypose_dask.errors import ResultLockedError, RunError
+from cypose_dask.results.atomic import whole_file
 from cypose_dask.results.naming import lock_of
 
 __all__ = ["Lock", "Owner", "locked", "owner_of"]
@@ -136,17 +137,14 @@ class Lock:
 
     def _take_over(self, dead: Owner | None) -> bool:
         """Put this lock in a dead one's place, or return False if another run is faster."""
-        with _claim(self._beside(dead.token if dead else "torn")) as claimed:
+        token = dead.token if dead else "torn"
+        with _claim(self.path.with_name(f"{self.path.name}.{token}.partial")) as claimed:
             # Who holds the claim alone may replace this lock; look again, now that nobody else may.
             if not claimed or not self.path.exists() or not _same_run(_read(self.path), dead):
                 return False
-            new = self._beside(self._mine.token)
-            new.write_text(_text(self._mine))
-            new.replace(self.path)
+            with whole_file(self.path) as new:
+                new.write_text(_text(self._mine))
         return True
-
-    def _beside(self, token: str) -> Path:
-        return self.path.with_name(f"{self.path.name}.{token}.partial")
 
     def _keep_beating(self) -> None:
         while not self._released.wait(BEAT_S):

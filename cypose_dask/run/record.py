@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from cypose_dask.errors import CyposeError
 from cypose_dask.results import Status
 from cypose_dask.run.plan import Block
 
-__all__ = ["BlockRecord", "FrameRecord"]
+__all__ = ["BlockRecord", "FrameRecord", "said"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,3 +82,8 @@ class BlockRecord:
             for z in range(planes)
         )
         return cls(block=block, frames=frames, checksum="")
+
+
+def said(error: Exception) -> str:
+    """Return what an error says; of errors that are not ours, their kind too."""
+    return str(error) if isinstance(error, CyposeError) else f"{type(error).__name__}: {error}"

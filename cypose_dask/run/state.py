@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,11 +15,9 @@ from cypose_dask.results.naming import journal_of
 from cypose_dask.run.directory import MissingFrame
 from cypose_dask.run.journal import Journal
 from cypose_dask.run.lock import Owner, owner_of
-from cypose_dask.run.record import BlockRecord, FrameRecord
+from cypose_dask.run.tally import Tally
 
 __all__ = ["PositionState", "ResultState", "find_results", "state_of"]
-
-_LARGEST_COUNT = 2**32 - 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,8 +57,7 @@ class ResultState:
     told, told_cells : (P, T, Z) ndarray of uint8, of uint32
         The same in the journal; pending where it has no line.
     checksums : dict
-        Of the labels of each block in the journal, by position, first T of the result and number
-        of T; empty text where a block could not be written.
+        As of `Tally`.
     owner : Owner or None
         The run that writes the result now.
     """
@@ -165,11 +161,8 @@ def state_of(result: Result) -> ResultState:
         If the store contradicts itself, or the journal belongs to another result.
     """
     owner = owner_of(result.path)  # first: a run that ends meanwhile has written all of it
-    layout, positions = result.layout, range(result.n_positions)
-    shape = (len(positions), layout.frames, layout.planes)
-    told = _Told(result, np.zeros(shape, np.uint8), np.zeros(shape, np.uint32), {})
-    for record in Journal(journal_of(result.path)).read():
-        told.add(record)
+    positions = range(result.n_positions)
+    told = Tally(result.layout, result.start_frame, Journal(journal_of(result.path)).read())
     return ResultState(
         result=result,
         stored=np.stack([result.status(p) for p in positions]),
@@ -179,46 +172,3 @@ def state_of(result: Result) -> ResultState:
         checksums=told.checksums,
         owner=owner,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """What the journal's lines say, later ones over earlier ones; no movie is needed for it."""
-
-    result: Result
-    status: np.ndarray
-    cells: np.ndarray
-    checksums: dict[tuple[int, int, int], str]
-
-    def add(self, record: BlockRecord) -> None:
-        block, start = record.block, self.result.start_frame
-        numbers = (block.position, block.start, block.stop)
-        if not all(map(_is_whole, numbers)) or not isinstance(record.checksum, str):
-            raise self._stray(block)
-        self.checksums[block.position, block.start - start, block.stop - block.start] = (
-            record.checksum
-        )
-        for frame in record.frames:
-            at = (block.position, frame.t, frame.z)
-            if not self._is_known(frame, at):
-                raise self._stray(f"t={frame.t} position={block.position} z={frame.z}")
-            place = (block.position, frame.t - start, frame.z)
-            self.status[place], self.cells[place] = frame.status, frame.cells
-
-    def _is_known(self, frame: FrameRecord, at: tuple[Any, ...]) -> bool:
-        if not all(map(_is_whole, (*at, frame.status, frame.cells))):
-            return False
-        place = (at[0], at[1] - self.result.start_frame, at[2])
-        inside = all(0 <= i < n for i, n in zip(place, self.status.shape, strict=True))
-        return inside and 0 <= frame.status <= max(Status) and 0 <= frame.cells <= _LARGEST_COUNT
-
-    def _stray(self, what: object) -> ResultError:
-        return ResultError(
-            f"{journal_of(self.result.path)}: a line is about {what}, which {self.result.path.name}"
-            " does not have. It belongs to another result, or was changed; restore the journal, or "
-            "segment again with --restart."
-        )
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

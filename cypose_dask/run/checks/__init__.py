@@ -11,7 +11,7 @@ from cypose_dask.errors import ResultError, SettingsError
 from cypose_dask.results import Result, Status, open_result
 from cypose_dask.results.naming import journal_of
 from cypose_dask.results.ranges import as_ranges
-from cypose_dask.run.checks.finding import Finding
+from cypose_dask.run.checks.finding import Finding, block_name
 from cypose_dask.run.checks.labels import check_labels
 from cypose_dask.run.checks.repeat import check_movie
 from cypose_dask.run.checks.tif import TifCheck, tifs_of
@@ -145,9 +145,8 @@ def _check_blocks(state: ResultState) -> Iterator[Finding]:
     step = layout.frames_per_block
     for position, first, length in state.checksums:
         if first % step or length != min(step, layout.frames - first):
-            start = first + state.result.start_frame
             yield Finding(
-                where=f"block t={start}-{start + length - 1} position={position}",
+                where=block_name(first + state.result.start_frame, length, position),
                 found="a journal line of a block that the store does not have",
                 expected=f"blocks of {step} frames, as the shards are",
                 advice="The journal was changed, or belongs to another result; restore it.",

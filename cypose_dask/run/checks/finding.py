@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Finding"]
+__all__ = ["Finding", "block_name", "frame_name"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,3 +28,13 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.where}: found {self.found}; expected {self.expected}. {self.advice}"
+
+
+def frame_name(t: int, position: int, z: int) -> str:
+    """Name a frame; t counts frames of the movie."""
+    return f"frame t={t} position={position} z={z}"
+
+
+def block_name(start: int, length: int, position: int) -> str:
+    """Name a block; `start` counts frames of the movie."""
+    return f"block t={start}-{start + length - 1} position={position}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,7 +10,8 @@ import numpy as np
 from cypose_dask.errors import ResultError
 from cypose_dask.results import Status
 from cypose_dask.results.pages import read_array
-from cypose_dask.run.checks.finding import Finding
+from cypose_dask.results.store import checksum
+from cypose_dask.run.checks.finding import Finding, block_name, frame_name
 from cypose_dask.run.state import ResultState
 
 __all__ = ["check_labels"]
@@ -39,7 +39,7 @@ def check_labels(state: ResultState, where: tuple[int, Any], compare: Compare) -
     layout, position = state.result.layout, where[0]
     for first in range(0, layout.frames, layout.frames_per_block):
         length = min(layout.frames_per_block, layout.frames - first)
-        digest, intact = hashlib.blake2b(digest_size=16), True
+        digest, intact = checksum(), True
         for t, z in np.ndindex(length, layout.planes):
             frame = _Frame(state, position, first + t, z)
             try:
@@ -59,9 +59,8 @@ def check_labels(state: ResultState, where: tuple[int, Any], compare: Compare) -
 
 def _changed(state: ResultState, block: tuple[int, int, int]) -> Finding:
     position, first, length = block
-    start = first + state.result.start_frame
     return Finding(
-        where=f"block t={start}-{start + length - 1} position={position}",
+        where=block_name(first + state.result.start_frame, length, position),
         found="other labels than the journal has the checksum of",
         expected="labels as they were written",
         advice=_EDITED,
@@ -79,7 +78,7 @@ class _Frame:
         same = told and state.stored[at] == state.told[at] == Status.DONE
         self.stored_cells = int(state.stored_cells[at]) if same or not told else None
         self.page = t * state.result.layout.planes + z
-        self.name = f"frame t={t + state.result.start_frame} position={position} z={z}"
+        self.name = frame_name(t + state.result.start_frame, position, z)
 
     def check(self, labels: np.ndarray) -> Iterator[Finding]:
         """Yield what is wrong with the labels (Y, X)."""

@@ -15,8 +15,9 @@ from cypose_dask.models.builtin import BUILTIN, FORGOTTEN, RESTORATION, is_cache
 from cypose_dask.movies import Movie, open_movie
 from cypose_dask.results import Result, Status
 from cypose_dask.results.pages import read_array
-from cypose_dask.run.checks.finding import Finding
+from cypose_dask.run.checks.finding import Finding, frame_name
 from cypose_dask.run.plan import Plan, make_plan
+from cypose_dask.run.record import said
 from cypose_dask.run.state import ResultState
 from cypose_dask.settings import RunOptions, Settings
 
@@ -50,7 +51,7 @@ def check_movie(
         yield _left_out(state.result, str(error), "Say where it is now with --movie.", given)
         return
     except _PLAN_ERRORS as error:
-        yield _left_out(state.result, _said(error), "Check the movie's file.", given or "")
+        yield _left_out(state.result, said(error), "Check the movie's file.", given or "")
         return
     if changed:
         yield Finding(
@@ -82,7 +83,7 @@ def _repeat(state: ResultState, movie: Movie, choice: tuple[int, int]) -> Iterat
         differing = _other_software(state.result, plan)
     except _PLAN_ERRORS as error:
         advice = "Where the model and the device of the run are, more can be checked."
-        yield _left_out(state.result, _said(error), advice, None)
+        yield _left_out(state.result, said(error), advice, None)
         return
     if differing:
         yield Finding(
@@ -143,7 +144,7 @@ def _compare(
 ) -> Iterator[Finding]:
     (plan, networks), (p, t, z) = how, place
     start = state.result.start_frame
-    where = f"frame t={t + start} position={p} z={z}"
+    where = frame_name(t + start, p, z)
     array = state.result.labels(p)
     try:
         stored = read_array(state.result.path, array, (t, z))
@@ -152,7 +153,7 @@ def _compare(
     except _PLAN_ERRORS as error:
         yield Finding(
             where=where,
-            found=f"a frame that cannot be segmented now ({_said(error)})",
+            found=f"a frame that cannot be segmented now ({said(error)})",
             expected="labels, as in the run",
             advice="Check the movie's file.",
         )
@@ -167,10 +168,6 @@ def _compare(
             advice="If you did not edit the labels, and no other machine or software is named "
             "above, the store or the weights are damaged: segment again with --restart.",
         )
-
-
-def _said(error: Exception) -> str:
-    return str(error) if isinstance(error, CyposeError) else f"{type(error).__name__}: {error}"
 
 
 def _left_out(result: Result, why: str, advice: str, given: str | Path | None) -> Finding:

@@ -74,21 +74,16 @@ class TifCheck:
         """Open the TIF of a position, if there is one to compare, and count its pages."""
         import tifffile
 
-        pages = LabelPages.of(state.result, position)
         size = (state.result.layout.height, state.result.layout.width)
         if not paths:
             yield cls(None, None, size)
             return
-        path = paths[position]
+        path, pages = paths[position], LabelPages.of(state.result, position)
         try:
             tif = tifffile.TiffFile(path)
         except _READ_ERRORS as error:
-            yield cls(
-                path,
-                None,
-                size,
-                (_finding(path, f"a file that {_cannot('be opened', error)}", "a TIF"),),
-            )
+            closed = _finding(path, f"a file that {_cannot('be opened', error)}", "a TIF")
+            yield cls(path, None, size, (closed,))
             return
         with tif:
             found, expected = _counted(tif), _described(len(pages), pages.axes, pages.shape)
