@@ -36,11 +36,12 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(config, items):
     if config.getoption("--slow"):
-        return
-    skip = pytest.mark.skip(reason="slow; run with --slow")
+        mark = pytest.mark.timeout(1800)
+    else:
+        mark = pytest.mark.skip(reason="slow; run with --slow")
     for item in items:
         if "slow" in item.keywords:
-            item.add_marker(skip)
+            item.add_marker(mark)
 
 
 @pytest.fixture(scope="session")

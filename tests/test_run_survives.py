@@ -133,9 +133,29 @@ def test_errors_of_our_own_are_not_tried_again():
 def test_a_run_that_is_asked_to_stop_keeps_what_it_did_and_continues(
     movie, threads, expected_labels, tmp_path
 ):
-    path, stop = tmp_path / "m.zarr", Event()
-    with pytest.raises(RunStoppedError, match=r"stopped on request with [1-3] of 5 frames done"):
-        segment(movie, path, client=threads, options=ONE, progress=lambda *_: stop.set(), stop=stop)
+    from cypose_dask.run import worker
+    from cypose_dask.run.feed import Feed
+
+    path, stop, cancelled = tmp_path / "m.zarr", Event(), Event()
+    write, cancel, begun = worker.write_block, Feed._cancel, []
+
+    def write_the_others_late(*args):
+        begun.append(args)
+        assert len(begun) == 1 or cancelled.wait(60)
+        return write(*args)
+
+    def say_cancelled(feed, keys):
+        cancel(feed, keys)
+        cancelled.set()
+
+    patch = pytest.MonkeyPatch()
+    with patch.context() as patched:
+        patched.setattr(worker, "write_block", write_the_others_late)
+        patched.setattr(Feed, "_cancel", say_cancelled)
+        with pytest.raises(RunStoppedError, match=r"on request with [1-3] of 5 frames done"):
+            segment(
+                movie, path, client=threads, options=ONE, progress=lambda *_: stop.set(), stop=stop
+            )
     first = [record.block for record in Journal(journal_of(path)).read()]
     assert np.count_nonzero(open_result(path).status()) == len(first) < 5
     result = segment(movie, path, client=threads)
@@ -212,6 +232,26 @@ def test_a_cluster_that_loses_its_last_worker_is_an_error(movie, tmp_path, expec
         np.testing.assert_array_equal(
             labels_of(segment(movie, path, client=threads)), expected_labels
         )
+
+
+def test_a_record_that_its_worker_took_along_is_waited_for_again(
+    movie, threads, expected_labels, tmp_path, monkeypatch
+):
+    from distributed import Future
+
+    real, lost = Future.result, []
+
+    def slow_once(self, timeout=None):
+        if str(self.key).startswith("('segment") and self.key not in lost:
+            lost.append(self.key)
+            raise TimeoutError
+        return real(self, timeout)
+
+    monkeypatch.setattr(Future, "result", slow_once)
+    result = segment(movie, tmp_path / "m.zarr", client=threads, options=ONE)
+    assert len(lost) == 5
+    assert len(list(Journal(journal_of(result.path)).read())) == 5
+    np.testing.assert_array_equal(labels_of(result), expected_labels)
 
 
 def test_a_device_without_room_for_a_tile_fails_the_block_and_not_the_run(

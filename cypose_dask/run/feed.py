@@ -42,6 +42,8 @@ _BLOCKS_PER_THREAD = 3
 _STATUS_EVERY_S = 30.0
 # How soon a wish to stop is heard while no block ends, s.
 _LISTEN_EVERY_S = 0.5
+# A record is a few hundred bytes a frame; what takes longer than this has lost its worker.
+_FETCH_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,15 +167,18 @@ class Feed:
             meta=np.empty((0,) * 6, dtype=object),
         )
         for future in futures_of(self.client.persist(records)):
-            self.pending[future.key] = _Task(window[future.key[1]], future, alone)
-            future.add_done_callback(self.finished.put)
+            self._expect(_Task(window[future.key[1]], future, alone))
+
+    def _expect(self, task: _Task) -> None:
+        self.pending[task.future.key] = task
+        task.future.add_done_callback(self.finished.put)
 
     def _take_one(self) -> None:
         """Journal the next block that ends, if one does soon."""
+        self.watch.look()
         try:
             future = self.finished.get(timeout=_LISTEN_EVERY_S)
         except Empty:
-            self.watch.look()
             return
         task = self.pending.pop(future.key, None)
         if task:  # else it was cancelled, by us
@@ -196,7 +201,10 @@ class Feed:
 
         block, future = task.block, task.future
         if future.status == "finished":
-            return future.result()[0, 0, 0, 0, 0, 0]
+            return self._fetched(task)
+        if future.status in ("pending", "lost"):  # since it was finished, its worker has died
+            self._expect(task)
+            return None
         if future.status == "cancelled":
             raise RunError(
                 f"The scheduler was lost while block {block} was under way. Finished blocks are "
@@ -217,6 +225,17 @@ class Feed:
         logger.error("block %s failed: %s", block, error)
         planes = self.plan.movie.info.sizes["Z"]
         return BlockRecord.failed(block, planes, f"{type(error).__name__}: {error}")
+
+    def _fetched(self, task: _Task) -> BlockRecord | None:
+        """Return the record of a block that is done; None if its worker died with it."""
+        from distributed import CancelledError, KilledWorker
+
+        try:
+            return task.future.result(timeout=_FETCH_S)[0, 0, 0, 0, 0, 0]
+        except (TimeoutError, KilledWorker, CancelledError):
+            # Dask does the block again, which takes a worker: wait where that is watched.
+            self._expect(task)
+            return None
 
     def _append(self, record: BlockRecord) -> None:
         try:
