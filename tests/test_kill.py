@@ -9,8 +9,11 @@ import sys
 import time
 
 import numpy as np
+import psutil
 import pytest
 import tifffile
+
+from helpers.cluster_processes import wait_until, worker_processes
 
 COMMAND = [sys.executable, "-c", "from cypose_dask.cli import main; main()", "segment"]
 
@@ -70,6 +73,38 @@ def test_an_interrupted_run_keeps_its_blocks_and_says_how_to_go_on(how, long_pat
     assert not tif.exists()
     assert not (tmp_path / "m.lock").exists()
     assert times == 2 or "stopped on request" in err
+
+
+def test_an_interrupt_while_workers_start_is_a_stop(long_path, tmp_path):
+    process = subprocess.Popen(
+        [*COMMAND, str(long_path), "-o", str(tmp_path / "m.tif"), "--workers", "2"],
+        start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    wait_until(lambda: worker_processes(psutil.Process(process.pid)))
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 4, err
+    assert "stopped on request with 0 of 100 frames done" in err
+    assert "Traceback" not in err
+
+
+def test_an_interrupted_conversion_leaves_nothing(tmp_path):
+    movie, out = tmp_path / "movie.tif", tmp_path / "out"
+    tifffile.imwrite(
+        movie, np.random.default_rng(0).integers(0, 9999, (600, 512, 512), np.uint16),
+        imagej=True, metadata={"axes": "TYX"},
+    )  # fmt: skip
+    process = subprocess.Popen(
+        [*COMMAND[:-1], "convert", str(movie), "-o", str(out), "--workers", "1"],
+        start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    wait_until(lambda: any(path.is_file() for path in out.rglob("c/*/*/*/*/*")))
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 4, err
+    assert err.splitlines()[-1].startswith("Interrupted.")
+    assert "Traceback" not in err
+    assert list(out.iterdir()) == []
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from ome_zarr_models.v05.labels import Labels
 from cypose_dask.errors import ResultError
 from cypose_dask.results import Status, create_result, open_result
 from cypose_dask.results import store as store_module
-from cypose_dask.results.store import has_shard, write_block, write_status
+from cypose_dask.results.store import write_block, write_status
 from helpers.results import layout_of, make_flows, make_labels, write_result
 
 
@@ -89,12 +89,12 @@ def test_an_unknown_status_is_refused(tmp_path):
         result.frames_not_done()
 
 
-def test_an_all_zero_block_writes_no_file_and_replaces_an_older_one(tmp_path):
+def test_an_all_zero_block_has_a_file_too_and_replaces_an_older_one(tmp_path):
     result = write_result(tmp_path / "m.zarr", make_labels() + 1)
-    shard = tmp_path / "m.zarr/0/labels/cells/0/c/1"
-    assert any(file.is_file() for file in shard.rglob("*"))
+    shard = tmp_path / "m.zarr/0/labels/cells/0/c/1/0/0/0"
+    before = shard.stat().st_size
     write_block(result.path, (0, 2), {"labels": np.zeros((2, 1, 12, 16), np.uint32)})
-    assert not any(file.is_file() for file in shard.rglob("*"))
+    assert 0 < shard.stat().st_size < before
     assert not result.labels()[2:4].any()
     assert result.labels()[:2].all()
 
@@ -268,10 +268,25 @@ def test_no_file_in_a_result_is_foreign_to_zarr(tmp_path):
     assert {name for name in names if not name.isdigit()} == {"zarr.json"}
 
 
-def test_a_block_of_zeros_has_no_shard_and_another_has_one(tmp_path):
-    result = write_result(tmp_path / "m.zarr", make_labels(t=5))
-    assert [has_shard(result.path, 0, i) for i in range(3)] == [True, True, True]
-    write_block(result.path, (0, 2), {"labels": GOOD * 0})
-    assert [has_shard(result.path, 0, i) for i in range(3)] == [True, False, True]
-    (tmp_path / "m.zarr/0/labels/cells/0/c/2/0/0/0").unlink()
-    assert not has_shard(result.path, 0, 2)
+@pytest.mark.parametrize("lost", ["labels/cells/0", "flows", "cellprob"])
+def test_a_block_that_lost_a_file_is_known(lost, tmp_path):
+    result = write_result(tmp_path / "m.zarr", make_labels(t=5) * 0, debug=True)
+    assert [result.lost_shards(0, first) for first in (0, 2, 4)] == [[], [], []]
+    (shard,) = (file for file in (result.path / "0" / lost / "c/1").rglob("*") if file.is_file())
+    shard.write_bytes(b"")
+    assert [result.lost_shards(0, first) for first in (0, 2, 4)] == [[], [lost], []]
+    shard.unlink()
+    assert [result.lost_shards(0, first) for first in (0, 2, 4)] == [[], [lost], []]
+
+
+def test_a_block_of_an_earlier_store_is_not_written_into_the_next_one(tmp_path):
+    path, block = tmp_path / "m.zarr", {"labels": make_labels(t=2)[:, 0] + 1}
+    earlier = write_result(path, make_labels() + 1)
+    write_block(path, (0, 2), block, earlier.token)
+    shutil.rmtree(path)
+    create_result(path, layout_of(make_labels()), {})
+    with pytest.raises(ResultError, match="made anew"):
+        write_block(path, (0, 2), block, earlier.token)
+    assert not open_result(path).labels()[:].any()
+    write_block(path, (0, 2), block, open_result(path).token)
+    assert open_result(path).labels()[2:4].all()

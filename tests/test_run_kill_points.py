@@ -243,6 +243,28 @@ def test_a_cluster_without_workers_is_an_error_after_a_while(place, tmp_path):
     assert_whole(place, before)
 
 
+def test_a_scheduler_that_does_not_answer_is_an_error_after_a_while(place, tmp_path, monkeypatch):
+    from cypose_dask.run import watch
+
+    monkeypatch.setattr(watch, "_ANSWER_S", 2.0)
+    monkeypatch.setattr(watch, "_LOOK_EVERY_S", 0.2)
+    options = RunOptions(frames_per_block=1)
+    movie = open_movie(place.movie)
+    with (
+        running_cluster(tmp_path) as cluster,
+        no_hang(90),
+        connect(scheduler_file=str(cluster.scheduler_file)) as client,
+        pytest.raises(RunError, match=r"timed out after 2 s.*run the same command again"),
+    ):
+        segment(
+            movie, place.store, client=client, options=options,
+            progress=lambda *_: cluster.scheduler.suspend(),
+        )  # fmt: skip
+    before = lost_blocks_are_few(place)
+    place.finish("--workers", "1")
+    assert_whole(place, before)
+
+
 VICTIMS = ("client", "worker", "scheduler", "group")
 
 

@@ -81,7 +81,9 @@ def run_and_exit(command: Callable[[], Any]) -> NoReturn:
         error.show()
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("\nInterrupted. Run the same command again to continue.", err=True)
+        click.echo(
+            "\nInterrupted. What was finished is kept; run the same command again.", err=True
+        )
         code = 4
     except CyposeError as error:
         click.echo(f"Error: {error}", err=True)

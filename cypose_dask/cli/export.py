@@ -21,8 +21,10 @@ def command(result: Path, output: Path | None, debug: bool, allow_incomplete: bo
     """
     from cypose_dask.results import export_debug_tifs, export_tif, open_result, tif_name
     from cypose_dask.results.blank import blank_pages, keep_blank_pages
+    from cypose_dask.run.state import catch_up
 
     opened = open_result(result)
+    catch_up(opened)
     target = tif_name(output) if output else result.with_name(f"{result.stem}_cp_masks.tif")
     tifs = export_tif(opened, target, allow_incomplete=allow_incomplete)
     flows = export_debug_tifs(opened, target, allow_incomplete=allow_incomplete) if debug else []

@@ -29,6 +29,8 @@ class Pages:
         The result, for messages.
     array : zarr.Array
     layout : Layout
+    first : int
+        The movie's frame that is the first of the result.
     status, cells : (T, Z) ndarray
         What the client wrote about each frame. Frames that are not done are blank pages.
     dtype : numpy.dtype
@@ -38,6 +40,7 @@ class Pages:
     store: Path
     array: Any
     layout: Layout
+    first: int
     status: np.ndarray
     cells: np.ndarray
     dtype: np.dtype
@@ -106,9 +109,10 @@ class LabelPages(Pages):
     def _converted(self, page: np.ndarray, frame: tuple[int, int]) -> np.ndarray:
         # Labels run from 1 to their number. A lost shard would otherwise look like "no cells".
         if page.max(initial=0) != self.cells[frame]:
+            t, z = frame[0] + self.first, frame[1]
             raise ResultError(
-                f"{self.store}: frame t={frame[0]} z={frame[1]} of {self.array.path} has labels up "
-                f"to {page.max(initial=0)}, but {self.cells[frame]} cells were counted in it. The "
+                f"{self.store}: frame t={t} z={z} of {self.array.path} has labels up to "
+                f"{page.max(initial=0)}, but {self.cells[frame]} cells were counted in it. The "
                 "store was changed or damaged after the run; restore it from a copy, or segment "
                 "again with --restart."
             )
@@ -161,5 +165,21 @@ def read_array(store: Path, array: Any, where: Any) -> np.ndarray:
 
 def _start(
     result: Result, position: int, array: Any
-) -> tuple[Path, Any, Layout, np.ndarray, np.ndarray]:
-    return result.path, array, result.layout, result.status(position), result.cells(position)
+) -> tuple[Path, Any, Layout, int, np.ndarray, np.ndarray]:
+    status, cells = result.status(position), result.cells(position)
+    _require_shards(result, position, array, status)
+    return result.path, array, result.layout, result.start_frame, status, cells
+
+
+def _require_shards(result: Result, position: int, array: Any, status: np.ndarray) -> None:
+    """Raise ResultError if a block that is done has lost its file, which would read as zeros."""
+    name = array.path.partition("/")[2]
+    step = result.layout.frames_per_block
+    for first in range(0, len(status), step):
+        done = (status[first : first + step] == Status.DONE).any()
+        if done and name in result.lost_shards(position, first):
+            raise ResultError(
+                f"{result.path}: {array.path} has no file for the block of t="
+                f"{first + result.start_frame}, which is done. Segment again: that block alone is "
+                "done anew."
+            )

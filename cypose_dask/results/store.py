@@ -17,6 +17,7 @@ import enum
 import functools
 import hashlib
 import math
+import secrets
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -97,6 +98,11 @@ class Result:
         return self._layout
 
     @property
+    def token(self) -> str | None:
+        """What tells this store from any other that has, or had, its path."""
+        return self.attributes.get("token")
+
+    @property
     def n_positions(self) -> int:
         """Number of positions."""
         return len(self.layout.position_names)
@@ -131,6 +137,19 @@ class Result:
     def cells(self, position: int = 0) -> np.ndarray:
         """Return the number of cells of each frame: (T, Z) ndarray of uint32."""
         return self._read_all(position, "cells")
+
+    def lost_shards(self, position: int, first: int) -> list[str]:
+        """Return the arrays that have no file for the block of frame `first` of the result.
+
+        A block that was written has a file in each, even if all of it is zero.
+        """
+        index = first // self.layout.frames_per_block
+        group = self.path / str(position)
+        files = {
+            name: _file_of(group / name, index, 1 + len(frame))
+            for name, (frame, _) in self.layout.arrays().items()
+        }
+        return [n for n, file in files.items() if not file.is_file() or not file.stat().st_size]
 
     def frames_not_done(self) -> list[tuple[int, int, int, Status]]:
         """Return ``(t, position, z, status)`` of every frame without labels, t as in the movie."""
@@ -255,14 +274,17 @@ def create_result(path: Path, layout: Layout, attributes: dict[str, Any]) -> Non
     import zarr
 
     with whole_folder(path) as partial:
-        kept = {ATTRIBUTES: {**attributes, "layout": layout.to_dict()}}
+        own = {"layout": layout.to_dict(), "token": secrets.token_hex(8)}
+        kept = {ATTRIBUTES: {**attributes, **own}}
         ome = {"ome": {"version": "0.5", "bioformats2raw.layout": 3}}
         root = zarr.create_group(partial, zarr_format=3, attributes={**kept, **ome})
         for position in range(len(layout.position_names)):
             _create_position(root, position, layout)
 
 
-def write_block(path: Path, place: tuple[int, int], arrays: dict[str, np.ndarray]) -> str:
+def write_block(
+    path: Path, place: tuple[int, int], arrays: dict[str, np.ndarray], token: str | None = None
+) -> str:
     """Write one block's own shards, bring them to the disk, and return a checksum of the labels.
 
     Parameters
@@ -274,6 +296,8 @@ def write_block(path: Path, place: tuple[int, int], arrays: dict[str, np.ndarray
     arrays : dict of str to ndarray
         ``labels`` (t, Z, Y, X) uint32; with debug also ``flows`` (t, Z, 2, Y, X) and ``cellprob``
         (t, Z, Y, X), float32.
+    token : str or None
+        Of the store that the block was computed for; None writes to any.
 
     Returns
     -------
@@ -283,13 +307,19 @@ def write_block(path: Path, place: tuple[int, int], arrays: dict[str, np.ndarray
     Raises
     ------
     ResultError
-        If an array is not exactly one shard of this store. Nothing is written then.
+        If an array is not exactly one shard of this store, or there is another store by now.
+        Nothing is written then.
     """
     import zarr
 
     position, first = place
     root = zarr.open_group(path, mode="r+")
     targets = [(_find(root, position, name), values) for name, values in arrays.items()]
+    if token not in (None, root.attrs[ATTRIBUTES].get("token")):
+        raise ResultError(
+            f"{path} was made anew while a block of the earlier result was computed. The block was "
+            "not written."
+        )
     for array, values in targets:
         require_whole_shard(array, first, values)
         require_inside(path, array, first)
@@ -329,14 +359,8 @@ def _find(root: Any, position: int, name: str) -> Any:
     key = f"{position}/{LABELS if name == 'labels' else name}"
     if key not in root:
         raise ResultError(f"{root.store_path}: there is no array {key!r} to write to.")
-    return root[key]
-
-
-def has_shard(path: Path, position: int, index: int) -> bool:
-    """Tell whether the labels of block number `index` of a position are on the disk."""
-    shard = _file_of(path / str(position) / LABELS, index, 4)
-    # zarr removes the file of a block that became all zero, and leaves its folders.
-    return shard.is_file() and shard.stat().st_size > 0
+    # A file for zeros too: one that is lost would else look like a frame without cells.
+    return root[key].with_config({"write_empty_chunks": True})
 
 
 def _file_of(array: Path, index: int, ndim: int) -> Path:
@@ -383,7 +407,7 @@ def _create_array(group: Any, name: str, layout: Layout) -> None:
 
 def fsync_shard(array: Any, path: Path, first: int) -> None:
     """Bring the shard that holds frame `first` of an array to the disk, its folders included."""
-    # zarr renames its files into place but does not sync them; an all-zero shard has no file.
+    # zarr renames its files into place but does not sync them.
     root = path / array.path
     shard = root / "c" / str(first // array.shards[0])
     files = [file for file in shard.rglob("*") if file.is_file()] if shard.is_dir() else []

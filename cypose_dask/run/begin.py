@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cypose_dask.errors import ResultMismatchError, RunError
+from cypose_dask.errors import ResultError, ResultMismatchError, RunError
 from cypose_dask.movies import Movie
-from cypose_dask.results import create_result, open_result
+from cypose_dask.results import create_result, is_own_output, open_result
 from cypose_dask.results.atomic import partial_name
 from cypose_dask.results.naming import journal_of
 from cypose_dask.run.plan import Plan, make_plan
@@ -40,8 +41,8 @@ def begin_result(
     RunError
         If the disk does not take the new result.
     """
-    earlier = open_result(path).attributes if path.exists() else None
-    if earlier is None or options.restart:
+    earlier = None if options.restart or not path.exists() else open_result(path).attributes
+    if earlier is None:
         plan = make_plan(movie, settings, options, client=client)
         _delete(path)  # only now: a plan that cannot be made costs no result
         _create(path, plan)
@@ -93,11 +94,26 @@ def _refuse_other_plan(path: Path, earlier: dict[str, Any], plan: Plan) -> None:
         )
 
 
+def _is_ours(path: Path) -> bool:
+    """Tell whether a folder is a result, or what is left of one."""
+    if is_own_output(path):
+        return path.is_dir()
+    try:
+        json.loads((path / "zarr.json").read_text())
+    except (OSError, ValueError):
+        return journal_of(path).exists() and (path / "0" / "labels" / "cells").is_dir()
+    return False
+
+
 def _delete(path: Path) -> None:
     """Delete a result; killed in the middle, nothing is left that looks like one."""
     # A journal without its store belongs to a result that was deleted.
     if path.exists():
-        open_result(path)  # never delete a folder that is not ours
+        if not _is_ours(path):
+            raise ResultError(
+                f"{path} is no result of cypose-dask, so it is not deleted. Move it away, or write "
+                "to another place."
+            )
         aside = partial_name(path)
         path.rename(aside)
         shutil.rmtree(aside)

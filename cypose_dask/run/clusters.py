@@ -7,9 +7,11 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from multiprocessing.resource_tracker import ensure_running
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,7 @@ from cypose_dask.run.certificates import Certificates, encrypted_address, securi
 from cypose_dask.run.memory import memory_here
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, LocalCluster
     from distributed.security import Security
 
 __all__ = ["active_client", "connect"]
@@ -92,7 +94,7 @@ def connect(
     Raises
     ------
     RunError
-        If the scheduler cannot be reached, or refuses this client.
+        If the scheduler cannot be reached, or refuses this client, or no worker can be started.
     SettingsError
         If the certificates are missing or unusable.
     """
@@ -108,10 +110,36 @@ def connect(
     options = _local_options(workers, gpu=gpu, processes=processes)
     with (
         dask.config.set(_CONFIGURATION),
-        LocalCluster(**options, security=security) as cluster,
+        _started(lambda: LocalCluster(**options, security=security)) as cluster,
         Client(cluster) as client,
     ):
         yield client
+
+
+def _started(make: Callable[[], LocalCluster]) -> LocalCluster:
+    """Start workers, which leave Ctrl-C to this process from the first moment on."""
+    with _interrupts_later():
+        try:
+            return make()
+        except RuntimeError as error:
+            raise RunError(
+                f"The workers on this machine could not be started ({error}). Look at what they "
+                "printed; with fewer --workers they need less memory."
+            ) from error
+
+
+@contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """Hold Ctrl-C back; processes that are started meanwhile never hear it."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    ensure_running()  # starting it with the first worker would let Ctrl-C through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def active_client() -> Client | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -9,21 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cypose_dask.errors import CyposeError, MovieError, ResultError
+from cypose_dask.errors import CyposeError, MovieError, ResultError, RunError
 from cypose_dask.movies import LazyFrames, Movie, open_movie
 from cypose_dask.results.atomic import whole_folder
 from cypose_dask.results.image import create_image, write_frames
 from cypose_dask.run.clusters import active_client, connect
 from cypose_dask.run.directory import names_of
 from cypose_dask.run.finding import Source
+from cypose_dask.run.watch import keys_under_way
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Future
 
 __all__ = ["convert_files", "convert_movie"]
 
 _SHARD_BYTES = 64 * 2**20
 _BLOCKS_IN_FLIGHT = 16
+# While blocks end that nobody wants any more, s.
+_LOOK_EVERY_S = 0.1
 
 
 def convert_movie(
@@ -55,6 +59,8 @@ def convert_movie(
         If `path` exists.
     MovieError
         If a frame is damaged: a hole would read as black in the copy.
+    RunError
+        If the cluster loses its scheduler or too many workers.
     """
     path = Path(path)
     if path.exists():
@@ -107,7 +113,7 @@ def _frames_per_shard(movie: Movie) -> int:
 def _copy(
     movie: Movie, path: Path, how: tuple[Client, int, Callable[[int, int], None] | None]
 ) -> None:
-    from distributed import futures_of, wait
+    from distributed import futures_of
 
     client, per_shard, progress = how
     t, positions = movie.info.sizes["T"], movie.info.sizes["P"]
@@ -124,11 +130,30 @@ def _copy(
                 chunks=chunks,
                 meta=np.empty((0,) * 6, bool),
             )
-            futures = futures_of(client.persist(copied))
-            wait(futures)
-            client.gather(futures)  # raises what a block raised
+            _finish(client, futures_of(client.persist(copied)), movie.info.path)
             if progress:
                 progress(position * t + stop, positions * t)
+
+
+def _finish(client: Client, futures: list[Future], name: str) -> None:
+    """Wait for blocks and raise what one raised; none is being written afterwards."""
+    from distributed import KilledWorker, wait
+
+    try:
+        wait(futures)
+        client.gather(futures)
+    except BaseException as error:
+        # A block that is under way would write into a folder that is being removed.
+        keys = {future.key for future in futures}
+        client.cancel(futures, force=True)
+        while keys & keys_under_way(client):
+            time.sleep(_LOOK_EVERY_S)
+        if isinstance(error, KilledWorker):
+            raise RunError(
+                f"{name}: workers died while it was converted ({error}). Nothing was kept; run "
+                "again, with fewer --workers if memory was short."
+            ) from error
+        raise
 
 
 def _copy_block(frames: LazyFrames, path: Path) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from distributed import Client
 
 __all__ = ["Progress", "segment"]
+
+# How soon a wish to stop is heard while no worker comes, s.
+_LISTEN_EVERY_S = 0.5
 
 
 def segment(
@@ -83,23 +87,30 @@ def segment(
     settings, options = settings or Settings(), options or RunOptions()
     if not isinstance(movie, Movie):
         raise SettingsError(f"movie is a {type(movie).__name__}; open it first with open_movie.")
-    path = Path(store)
+    path, stop = Path(store), stop or Event()
+    if path.suffix != ".zarr":  # the journal's name is the store's without it
+        raise SettingsError(f"The store is named {path.name}; name it {path.name}.zarr.")
     client = client or active_client()
     with nullcontext(client) if client else connect(processes=False) as client:
-        _wait_for_workers(client, options.wait_for_workers_s)
+        _wait_for_workers(client, options.wait_for_workers_s, stop)
         with locked(path) as lock:
             plan = begin_result(path, movie, settings, options=options, client=client)
             if on_plan:
                 on_plan(plan)
-            Feed(plan, path, client, options=options, progress=progress).run(lock, stop or Event())
+            Feed(plan, path, client, options=options, progress=progress).run(lock, stop)
     return open_result(path)
 
 
-def _wait_for_workers(client: Client, seconds: float) -> None:
-    try:
-        client.wait_for_workers(1, timeout=seconds)
-    except TimeoutError as error:
-        raise RunError(
-            f"No worker came to {client.scheduler_info()['address']} within {seconds:.0f} s. Start "
-            "workers, then run again."
-        ) from error
+def _wait_for_workers(client: Client, seconds: float, stop: Event) -> None:
+    until = time.monotonic() + seconds
+    while not stop.is_set():
+        try:
+            client.wait_for_workers(1, timeout=min(seconds, _LISTEN_EVERY_S))
+            return
+        except TimeoutError as error:
+            if time.monotonic() < until:
+                continue
+            raise RunError(
+                f"No worker came to {client.scheduler.address} within {seconds:.0f} s. Start "
+                "workers, then run again."
+            ) from error

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cypose_dask.errors import CyposeError, DeviceMemoryError, RunError, RunStoppedError
-from cypose_dask.results import Status
+from cypose_dask.results import Status, open_result
 from cypose_dask.results.naming import journal_of
-from cypose_dask.results.store import has_shard, write_status
+from cypose_dask.results.store import write_status
 from cypose_dask.run.journal import Journal
 from cypose_dask.run.lock import Lock
 from cypose_dask.run.plan import Block, Plan
 from cypose_dask.run.record import BlockRecord
 from cypose_dask.run.tally import Tally
-from cypose_dask.run.watch import Watch
+from cypose_dask.run.watch import Watch, keys_under_way
 from cypose_dask.run.worker import BlockTask, segment_block
 from cypose_dask.settings import RunOptions
 
@@ -79,9 +79,11 @@ class Feed:
         progress: Progress | None = None,
     ) -> None:
         self.plan, self.path, self.client = plan, path, client
+        self.store = open_result(path)
         self.options, self.progress = options, progress
         self.journal = Journal(journal_of(path))
         self.tally = Tally(plan.layout(), plan.start, self.journal.read())
+        self._forget_lost_blocks()
         self.watch = Watch(client, options.wait_for_workers_s)
         self.pending: dict[object, _Task] = {}
         self.finished: SimpleQueue[Future] = SimpleQueue()
@@ -101,24 +103,32 @@ class Feed:
         """
         windows = self._windows()
         try:
-            self._submit(windows)
-            while self.pending:
-                if stop.is_set():
-                    self._drain()
-                    self._say_stopped()
-                    return
+            while not stop.is_set():
                 lock.check()
-                self._take_one()
                 self._submit(windows)
+                if not self.pending:
+                    return
+                self._take_one()
+            self._drain()
+            self._say_stopped()
         finally:
             self._cancel(list(self.pending))
-            self._write_status()
+            if not lock.lost:
+                self._write_status()
+
+    def _forget_lost_blocks(self) -> None:
+        """Do blocks again whose files are gone since."""
+        for block in self.plan.blocks():
+            first = block.start - self.plan.start
+            if self.tally.is_finished(block) and self.store.lost_shards(block.position, first):
+                logger.warning("%s: block %s has lost files; it is done again", self.path, block)
+                self.tally.forget(block)
 
     def _windows(self) -> Iterator[list[Block]]:
         """Yield runs of consecutive pending blocks of one position."""
         window: list[Block] = []
         for block in self.plan.blocks():
-            if self.tally.is_finished(block) and self._is_stored(block):
+            if self.tally.is_finished(block):
                 continue
             if window and (len(window) >= self._window_length or not block.follows(window[-1])):
                 yield window
@@ -126,13 +136,6 @@ class Feed:
             window.append(block)
         if window:
             yield window
-
-    def _is_stored(self, block: Block) -> bool:
-        """Tell whether a finished block still has its shard; one without cells never had one."""
-        first = block.start - self.plan.start
-        cells = self.tally.cells[block.position, first : block.stop - self.plan.start]
-        index = first // self.plan.frames_per_block
-        return not cells.any() or has_shard(self.path, block.position, index)
 
     @property
     def _in_flight(self) -> int:
@@ -160,7 +163,7 @@ class Feed:
         )
         records = frames.map_blocks(
             segment_block,
-            BlockTask.of(self.plan, self.path, alone=alone),
+            BlockTask.of(self.plan, self.store, alone=alone),
             name=f"{'alone' if alone else 'segment'}-{first}-{self.token}",
             dtype=object,
             chunks=((1,) * len(window), *((1,),) * 5),
@@ -249,7 +252,7 @@ class Feed:
     def _drain(self) -> None:
         """Finish the blocks that workers are computing; let go of those that wait."""
         done = {key for key, task in self.pending.items() if task.future.done()}
-        self._cancel(self.pending.keys() - self.watch.keys_under_way() - done)
+        self._cancel(self.pending.keys() - keys_under_way(self.client) - done)
         while self.pending:
             self._take_one()
 

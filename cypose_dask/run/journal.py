@@ -1,7 +1,7 @@
 """The journal: one fsynced line a block, written by the client alone.
 
-A chunk that exists proves nothing: an all-zero frame writes none. So a block is done when its line
-is here.
+A shard that exists proves nothing: its run may have been killed before the shard was on the disk.
+So a block is done when its line is here.
 """
 
 from __future__ import annotations

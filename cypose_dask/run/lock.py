@@ -22,10 +22,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Event, Thread
+from typing import TYPE_CHECKING
 
 from cypose_dask.errors import ResultLockedError, RunError
 from cypose_dask.results.atomic import whole_file
 from cypose_dask.results.naming import lock_of
+
+if TYPE_CHECKING:
+    import psutil
 
 __all__ = ["Lock", "Owner", "locked", "owner_of"]
 
@@ -81,17 +85,22 @@ class Lock:
     ----------
     path : Path
         ``movie.lock``.
+
+    Attributes
+    ----------
+    lost : bool
+        Whether another run has taken the result over meanwhile.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._mine = Owner.this_run()
         self._released = Event()
-        self._stolen = False
+        self.lost = False
 
     def check(self) -> None:
         """Raise RunError if another run has taken the result over meanwhile."""
-        if self._stolen:
+        if self.lost:
             raise RunError(
                 f"{self.path}: another run has taken this result over, since this one was silent "
                 f"for more than {_SILENCE_S:.0f} s. Finished blocks are kept; wait until the other "
@@ -130,7 +139,12 @@ class Lock:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with self.path.open("x") as file:
-                file.write(_text(self._mine))
+                try:
+                    file.write(_text(self._mine))
+                    file.flush()
+                except OSError:
+                    self.path.unlink()
+                    raise
         except FileExistsError:
             return False
         return True
@@ -160,7 +174,7 @@ class Lock:
             logger.warning("%s cannot be read; this run goes on", self.path)
             return
         if not _same_run(owner, self._mine):
-            self._stolen = not self._released.is_set()
+            self.lost = not self._released.is_set()
             return
         # In place, and padded: a name that vanished meanwhile must not come back.
         with self.path.open("r+") as file:
@@ -175,9 +189,16 @@ def locked(store: Path) -> Iterator[Lock]:
     ------
     ResultLockedError
         If another run holds it.
+    RunError
+        If the disk does not take it.
     """
     lock = Lock(lock_of(store))
-    lock.take()
+    try:
+        lock.take()
+    except OSError as error:
+        raise RunError(
+            f"{lock.path} could not be made ({error}). Make room or choose another place with -o."
+        ) from error
     try:
         yield lock
     finally:
@@ -251,10 +272,19 @@ def _process(pid: int) -> str | None:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:  # dead, though its parent has not looked
             return None
-        born = process.create_time()
-    except psutil.Error:
+        born = _born(process)
+    except (psutil.Error, OSError):
         return None
-    return f"{_here()}/{pid}/{born:.2f}"
+    return f"{_here()}/{pid}/{born}"
+
+
+def _born(process: psutil.Process) -> str:
+    """Tell when a process began, in a clock that nobody sets."""
+    stat = Path(f"/proc/{process.pid}/stat")
+    if stat.exists():
+        # Field 22, in ticks since the start of the machine; a name may hold spaces and brackets.
+        return stat.read_text().rpartition(")")[2].split()[19]
+    return f"{process.create_time():.2f}"
 
 
 def _here() -> str:

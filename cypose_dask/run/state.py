@@ -12,12 +12,13 @@ import numpy as np
 from cypose_dask.errors import ResultError
 from cypose_dask.results import Result, Status, is_own_output
 from cypose_dask.results.naming import journal_of
+from cypose_dask.results.store import write_status
 from cypose_dask.run.directory import MissingFrame
 from cypose_dask.run.journal import Journal
-from cypose_dask.run.lock import Owner, owner_of
+from cypose_dask.run.lock import Owner, locked, owner_of
 from cypose_dask.run.tally import Tally
 
-__all__ = ["PositionState", "ResultState", "find_results", "state_of"]
+__all__ = ["PositionState", "ResultState", "catch_up", "find_results", "state_of"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,6 +151,23 @@ def _stores_below(folder: Path) -> Iterator[Path]:
 
 def _is_store(path: Path) -> bool:
     return path.suffix == ".zarr" or (path / "zarr.json").exists() or not path.is_dir()
+
+
+def catch_up(result: Result) -> None:
+    """Write into the zarr what only the journal says, after a run that was killed.
+
+    Raises
+    ------
+    ResultError
+        As `state_of`, or if the store cannot be written.
+    """
+    state = state_of(result)
+    if state.owner or np.array_equal(state.status, state.stored):
+        return  # a run that goes on does it itself
+    with locked(result.path):
+        state = state_of(result)
+        for position in range(result.n_positions):
+            write_status(result.path, position, state.status[position], state.cells[position])
 
 
 def state_of(result: Result) -> ResultState:

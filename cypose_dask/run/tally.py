@@ -85,6 +85,12 @@ class Tally:
         left = np.isin(self.status[block.position, frames], (Status.PENDING, Status.FAILED))
         return not left.any()
 
+    def forget(self, block: Block) -> None:
+        """Take back what was reported of a block."""
+        frames = slice(block.start - self._first, block.stop - self._first)
+        self.status[block.position, frames] = Status.PENDING
+        self.cells[block.position, frames] = 0
+
     @property
     def n_reported(self) -> int:
         """Number of frames that some run has reported."""

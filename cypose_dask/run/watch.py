@@ -12,10 +12,12 @@ from cypose_dask.errors import RunError
 if TYPE_CHECKING:
     from distributed import Client, Worker
 
-__all__ = ["Watch", "scheduler_may_be_lost"]
+__all__ = ["Watch", "keys_under_way", "scheduler_may_be_lost"]
 
 # Asking costs the scheduler well under a millisecond.
 _LOOK_EVERY_S = 5.0
+# A scheduler that is only busy answers sooner; one that was stopped, or lost its machine, never.
+_ANSWER_S = 120.0
 
 
 class Watch:
@@ -60,14 +62,10 @@ class Watch:
                 "kept; start workers, then run the same command again to continue."
             )
 
-    def keys_under_way(self) -> set[object]:
-        """Return the keys of the tasks that workers compute at this moment."""
-        with scheduler_may_be_lost(self.client):
-            return set().union(*self.client.run(_keys_under_way, on_error="ignore").values())
-
     def _threads_of_workers(self) -> list[int]:
         with scheduler_may_be_lost(self.client):
-            return list(self.client.nthreads().values())
+            nthreads = self.client.scheduler.ncores
+            return list(self.client.sync(nthreads, callback_timeout=_ANSWER_S).values())
 
 
 @contextmanager
@@ -78,12 +76,19 @@ def scheduler_may_be_lost(client: Client) -> Iterator[None]:
     try:
         yield
     except (CancelledError, OSError, ValueError, RuntimeError) as error:
-        if client.status == "running" and not isinstance(error, CancelledError):
+        lost = isinstance(error, CancelledError | TimeoutError)
+        if client.status == "running" and not lost:
             raise  # an error of what was asked for
         raise RunError(
             f"The scheduler was lost ({error}). Finished blocks are kept; run the same command "
             "again to continue."
         ) from error
+
+
+def keys_under_way(client: Client) -> set[object]:
+    """Return the keys of the tasks that workers compute at this moment."""
+    with scheduler_may_be_lost(client):
+        return set().union(*client.run(_keys_under_way, on_error="ignore").values())
 
 
 def _keys_under_way(dask_worker: Worker) -> set[object]:

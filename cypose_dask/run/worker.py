@@ -21,7 +21,7 @@ from cypose_dask.engine import (
 from cypose_dask.errors import DamagedFrameError, DeviceError
 from cypose_dask.models import ModelSpec
 from cypose_dask.movies import LazyFrames
-from cypose_dask.results import Status
+from cypose_dask.results import Result, Status
 from cypose_dask.results.store import write_block
 from cypose_dask.run.alone import segment_alone
 from cypose_dask.run.frames import FrameOutcome, segment_all
@@ -43,6 +43,7 @@ class BlockTask:
     """All that a worker must know besides the frames; travels with every task."""
 
     store: Path
+    token: str | None
     settings: Settings
     model: ModelSpec
     restoration: ModelSpec | None
@@ -51,10 +52,10 @@ class BlockTask:
     alone: bool = False
 
     @classmethod
-    def of(cls, plan: Plan, store: Path, *, alone: bool = False) -> BlockTask:
+    def of(cls, plan: Plan, store: Result, *, alone: bool = False) -> BlockTask:
         """Take what workers need out of a plan; `alone` when the block has killed workers."""
         what = (plan.settings, plan.model, plan.restoration, plan.device, plan.debug)
-        return cls(store.resolve(), *what, alone)
+        return cls(store.path.resolve(), store.token, *what, alone)
 
     def load(self) -> Networks:
         """Return the networks of this process, on the device that the plan names."""
@@ -97,7 +98,7 @@ def segment_block(frames: LazyFrames, task: BlockTask) -> np.ndarray:
     records = tuple(_record(outcome, frames, output) for outcome in segmented)
     place = (block.position, block.start - task.settings.start_frame)
     begun_writing = time.perf_counter()
-    checksum = patiently(write_block, task.store, place, output.arrays)
+    checksum = patiently(write_block, task.store, place, output.arrays, task.token)
     record = BlockRecord(
         block=block,
         frames=records,

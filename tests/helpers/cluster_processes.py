@@ -109,12 +109,12 @@ def no_hang(seconds: int) -> Iterator[None]:
         pytest.fail(f"this waits, for {seconds} s by now")
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(seconds)
+    left = signal.alarm(seconds)  # of the limit that every test has
     try:
         yield
     finally:
-        signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
+        signal.alarm(left)
 
 
 def wait_until(condition: Callable[[], Any], every_s: float = 0.01) -> None:

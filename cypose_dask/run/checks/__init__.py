@@ -80,6 +80,7 @@ def iter_findings(
         yield _unreadable(result, error)
         return
     yield from _check_journal(state)
+    yield from _check_files(state)
     paths, notes = tifs_of(state.result, tif)
     yield from notes
     for position, array in enumerate(arrays):
@@ -137,6 +138,21 @@ def _contradicted(state: ResultState, frames: np.ndarray, words: str) -> Iterato
                 f"{words} them",
                 expected=f"a line in {journal_of(state.result.path)} for every block that is done",
                 advice="Restore the journal from a copy; without it these blocks are done again.",
+            )
+
+
+def _check_files(state: ResultState) -> Iterator[Finding]:
+    """Look for blocks that are done and have lost a file, which would read as zeros."""
+    result, step = state.result, state.result.layout.frames_per_block
+    for position, first in np.ndindex(result.n_positions, -(-result.layout.frames // step)):
+        frames = state.status[position, first * step : (first + 1) * step]
+        lost = result.lost_shards(position, first * step)
+        if lost and (frames == Status.DONE).any():
+            yield Finding(
+                where=block_name(first * step + result.start_frame, len(frames), position),
+                found=f"no file of {' and '.join(lost)}",
+                expected="one in each array, since the block is done",
+                advice="The same `cypose-dask segment` does this block again.",
             )
 
 
