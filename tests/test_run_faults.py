@@ -146,10 +146,10 @@ def test_a_full_disk_stops_the_run_and_keeps_what_is_done(
 
     real, path = worker.write_block, tmp_path / "m.zarr"
 
-    def full(store, place, arrays):
+    def full(store, place, *rest):
         if place[1] == 3:
             raise OSError(28, "No space left on device")
-        return real(store, place, arrays)
+        return real(store, place, *rest)
 
     one = RunOptions(frames_per_block=1, blocks_in_flight=1)
     with connect(processes=False, workers=1) as threads:

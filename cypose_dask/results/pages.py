@@ -167,19 +167,4 @@ def _start(
     result: Result, position: int, array: Any
 ) -> tuple[Path, Any, Layout, int, np.ndarray, np.ndarray]:
     status, cells = result.status(position), result.cells(position)
-    _require_shards(result, position, array, status)
     return result.path, array, result.layout, result.start_frame, status, cells
-
-
-def _require_shards(result: Result, position: int, array: Any, status: np.ndarray) -> None:
-    """Raise ResultError if a block that is done has lost its file, which would read as zeros."""
-    name = array.path.partition("/")[2]
-    step = result.layout.frames_per_block
-    for first in range(0, len(status), step):
-        done = (status[first : first + step] == Status.DONE).any()
-        if done and name in result.lost_shards(position, first):
-            raise ResultError(
-                f"{result.path}: {array.path} has no file for the block of t="
-                f"{first + result.start_frame}, which is done. Segment again: that block alone is "
-                "done anew."
-            )

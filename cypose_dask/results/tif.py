@@ -12,7 +12,7 @@ from cypose_dask.errors import IncompleteResultError, ResultError
 from cypose_dask.results.atomic import whole_file
 from cypose_dask.results.naming import SOFTWARE, with_position
 from cypose_dask.results.pages import FlowPages, LabelPages, Pages, ProbabilityPages
-from cypose_dask.results.store import Layout, Result, open_result
+from cypose_dask.results.store import Layout, Result, Status, open_result
 
 __all__ = ["export_debug_tifs", "export_tif"]
 
@@ -57,7 +57,7 @@ def export_tif(
     result = _complete(result, allow_incomplete)
     paths = with_position(Path(path), result.n_positions)
     for position, target in enumerate(paths):
-        _write(target, LabelPages.of(result, position))
+        _export(result, position, LabelPages, target)
     return paths
 
 
@@ -90,7 +90,7 @@ def export_debug_tifs(
     for position, target in enumerate(with_position(Path(path), result.n_positions)):
         for kind, pages in (("flow", FlowPages), ("prob", ProbabilityPages)):
             named = target.with_name(f"{target.name}.{kind}.tif")
-            _write(named, pages.of(result, position))
+            _export(result, position, pages, named)
             written.append(named)
     return written
 
@@ -106,6 +106,30 @@ def _complete(result: Result | str | Path, allow_incomplete: bool) -> Result:
             "segment` again to finish them, or export with --allow-incomplete to leave them blank."
         )
     return result
+
+
+def _export(
+    result: Result,
+    position: int,
+    kind: type[LabelPages | FlowPages | ProbabilityPages],
+    target: Path,
+) -> None:
+    pages = kind.of(result, position)
+    _require_files(result, position, pages)
+    _write(target, pages)
+
+
+def _require_files(result: Result, position: int, pages: Pages) -> None:
+    """Raise ResultError if a block that is done has lost its file, which would read as zeros."""
+    name, step = pages.array.path.partition("/")[2], result.layout.frames_per_block
+    for first in range(0, len(pages.status), step):
+        done = (pages.status[first : first + step] == Status.DONE).any()
+        if done and name in result.lost_shards(position, first):
+            raise ResultError(
+                f"{result.path}: {pages.array.path} has no file for the block of t="
+                f"{first + result.start_frame}, which is done. Segment again: that block alone is "
+                "done anew."
+            )
 
 
 def _write(path: Path, pages: Pages) -> None:
