@@ -9,7 +9,7 @@ import pytest
 import tifffile
 
 from cypose_dask.results import Status
-from cypose_dask.results.store import write_status
+from cypose_dask.results.writing import write_status
 from helpers.results import make_labels, write_result
 
 DONE, PENDING, FAILED, DAMAGED = (

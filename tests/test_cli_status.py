@@ -12,7 +12,7 @@ import pytest
 
 from cypose_dask.results import Status, open_result
 from cypose_dask.results.naming import journal_of, lock_of
-from cypose_dask.results.store import write_status
+from cypose_dask.results.writing import write_status
 from cypose_dask.run.journal import Journal
 from cypose_dask.run.lock import locked
 from cypose_dask.run.plan import Block

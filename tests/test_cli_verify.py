@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cypose_dask.results import export_tif
-from cypose_dask.results.store import write_block
+from cypose_dask.results.writing import write_block
 from cypose_dask.run import segment
 
 

@@ -22,7 +22,7 @@ import pytest
 from cypose_dask.errors import ResultError
 from cypose_dask.results import export_tif, open_result, save_preview
 from cypose_dask.results.naming import journal_of
-from cypose_dask.results.store import write_block, write_status
+from cypose_dask.results.writing import write_block, write_status
 from cypose_dask.results.zstd_frame import content_size
 from cypose_dask.run import segment
 from cypose_dask.run.checks import verify

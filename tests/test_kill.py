@@ -88,25 +88,6 @@ def test_an_interrupt_while_workers_start_is_a_stop(long_path, tmp_path):
     assert "Traceback" not in err
 
 
-def test_an_interrupted_conversion_leaves_nothing(tmp_path):
-    movie, out = tmp_path / "movie.tif", tmp_path / "out"
-    tifffile.imwrite(
-        movie, np.random.default_rng(0).integers(0, 9999, (600, 512, 512), np.uint16),
-        imagej=True, metadata={"axes": "TYX"},
-    )  # fmt: skip
-    process = subprocess.Popen(
-        [*COMMAND[:-1], "convert", str(movie), "-o", str(out), "--workers", "1"],
-        start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    wait_until(lambda: any(path.is_file() for path in out.rglob("c/*/*/*/*/*")))
-    os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 4, err
-    assert err.splitlines()[-1].startswith("Interrupted.")
-    assert "Traceback" not in err
-    assert list(out.iterdir()) == []
-
-
 @pytest.mark.slow
 def test_a_killed_group_continues_to_the_same_tif(long_path, expected_labels, tmp_path):
     tif, journal = tmp_path / "m.tif", tmp_path / "m.journal.jsonl"

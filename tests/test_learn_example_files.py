@@ -16,7 +16,7 @@ from cypose_dask.learn import FrameRequest, Reading, find_examples, read_example
 from cypose_dask.learn.training.example_names import movie_of_name, sortable
 from cypose_dask.movies import open_movie
 from cypose_dask.results import Status, create_result
-from cypose_dask.results.store import write_block, write_status
+from cypose_dask.results.writing import write_block, write_status
 from cypose_dask.run import make_plan
 
 SHAPE = (20, 24)

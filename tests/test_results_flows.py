@@ -32,7 +32,7 @@ def test_flows_and_probabilities_equal_the_zarr(tmp_path, t, z, flow_axes, prob_
 
 
 def test_extreme_logits_become_0_and_1_without_warnings(tmp_path, recwarn):
-    from cypose_dask.results.store import write_block
+    from cypose_dask.results.writing import write_block
 
     labels = make_labels(t=2)
     result = write_result(tmp_path / "m.zarr", labels, debug=True)

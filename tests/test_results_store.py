@@ -10,9 +10,8 @@ from ome_zarr_models.v05.image_label import ImageLabel
 from ome_zarr_models.v05.labels import Labels
 
 from cypose_dask.errors import ResultError
-from cypose_dask.results import Status, create_result, open_result
-from cypose_dask.results import store as store_module
-from cypose_dask.results.store import write_block, write_status
+from cypose_dask.results import Status, create_result, open_result, writing
+from cypose_dask.results.writing import write_block, write_status
 from helpers.results import layout_of, make_flows, make_labels, write_result
 
 
@@ -102,7 +101,7 @@ def test_an_all_zero_block_has_a_file_too_and_replaces_an_older_one(tmp_path):
 def test_a_written_block_is_synced_with_its_folders(tmp_path, monkeypatch):
     write_result(tmp_path / "m.zarr", make_labels())
     synced = []
-    monkeypatch.setattr(store_module, "fsync_path", synced.append)
+    monkeypatch.setattr(writing, "fsync_path", synced.append)
     write_block(tmp_path / "m.zarr", (0, 2), {"labels": make_labels(t=2)[:, 0] + 1})
     root = tmp_path / "m.zarr/0/labels/cells/0"
     shard = root / "c/1/0/0/0"
@@ -169,7 +168,7 @@ def test_a_result_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     def fail(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store_module, "label_metadata", fail)
+    monkeypatch.setattr(writing, "label_metadata", fail)
     with pytest.raises(OSError, match="No space left"):
         create_result(tmp_path / "m.zarr", layout_of(make_labels()), {})
     assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,8 @@ import pytest
 
 from cypose_dask.engine import usable_cores
 from cypose_dask.errors import RunError
-from cypose_dask.run import clusters, connect
+from cypose_dask.run import connect
+from cypose_dask.run.clusters import local
 
 
 def listening(process):
@@ -61,7 +62,7 @@ def test_a_cluster_leaves_the_threads_of_its_caller_alone(monkeypatch):
 
 
 def test_a_gpu_gets_one_process_with_threads_for_the_overlap():
-    options = clusters._local_options(None, gpu=True, processes=True)
+    options = local.local_options(None, gpu=True, processes=True)
     assert (options["n_workers"], options["threads_per_worker"]) == (1, 3)
 
 
@@ -82,9 +83,9 @@ def test_every_core_has_a_thread_where_memory_allows(
 ):
     from distributed import system
 
-    monkeypatch.setattr(clusters, "usable_cores", lambda: cores)
+    monkeypatch.setattr(local, "usable_cores", lambda: cores)
     monkeypatch.setattr(system, "MEMORY_LIMIT", gigabytes * 2**30)
-    assert clusters._layout(workers, gpu=False, processes=True) == expected
+    assert local.layout(workers, gpu=False, processes=True) == expected
 
 
 def test_the_environment_names_a_scheduler(client, monkeypatch):

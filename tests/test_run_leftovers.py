@@ -16,7 +16,7 @@ import tifffile
 from cypose_dask.errors import ResultError, RunError, RunStoppedError, SettingsError
 from cypose_dask.results import Status, export_debug_tifs, export_tif, open_result
 from cypose_dask.results.naming import journal_of, lock_of
-from cypose_dask.results.store import write_status
+from cypose_dask.results.writing import write_status
 from cypose_dask.run import lock, segment, verify
 from cypose_dask.run.journal import Journal
 from cypose_dask.settings import RunOptions, Settings

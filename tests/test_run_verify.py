@@ -15,7 +15,7 @@ from cypose_dask.errors import SettingsError
 from cypose_dask.movies import open_movie
 from cypose_dask.results import Status, export_tif, open_result
 from cypose_dask.results.naming import journal_of, lock_of
-from cypose_dask.results.store import write_status
+from cypose_dask.results.writing import write_status
 from cypose_dask.run import segment
 from cypose_dask.run.checks import verify
 from cypose_dask.run.journal import Journal

@@ -17,7 +17,7 @@ import pytest
 import tifffile
 
 from cypose_dask.results import Status, open_result
-from cypose_dask.run import clusters
+from cypose_dask.run.clusters.own import CONFIGURATION
 from helpers.cluster_processes import Cluster, running, running_cluster, worker_processes
 from helpers.small_movies import labels_of_movie, serial_labels, write_small_movie
 
@@ -27,7 +27,7 @@ LOOK_EVERY_S = 0.25
 # What `connect` sets for clusters of its own: Dask's profiles and logs would grow by 6 kB a frame.
 SHORT_LOGS = {
     f"DASK_{name.upper().replace('.', '__').replace('-', '_')}": str(value)
-    for name, value in clusters._CONFIGURATION.items()
+    for name, value in CONFIGURATION.items()
     if not isinstance(value, dict)
 }
 # Between the thirds of a run allocators and thread pools keep a few MB more. A leak of 10 kB a

@@ -82,7 +82,8 @@ def run_and_exit(command: Callable[[], Any]) -> NoReturn:
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo(
-            "\nInterrupted. What was finished is kept; run the same command again.", err=True
+            "\nInterrupted. What was finished is kept. Run the same command again to continue.",
+            err=True,
         )
         code = 4
     except CyposeError as error:

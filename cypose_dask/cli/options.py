@@ -21,6 +21,14 @@ __all__ = [
 ]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+# Options that describe a kind of cluster, and how `Gpus` and `SlurmJobs` name them.
+_GPU_OPTIONS = {"gpus": "names"}
+_SLURM_OPTIONS = {
+    "walltime": "walltime",
+    "job_cores": "cores",
+    "job_memory": "memory",
+    "sbatch": "sbatch",
+}
 _PEM = click.Path(exists=True, dir_okay=False)
 
 
@@ -54,8 +62,24 @@ def cluster_options(command: Command) -> Command:
             metavar="ADDRESS",
             help="Use a running Dask cluster, tcp://... or tls://...",
         ),
-        click.option("--workers", type=click.IntRange(1), help="Worker processes on this machine."),
-    ):
+        click.option("--sbatch", metavar="TEXT", help="More options, '--partition=gpu ...'."),
+        click.option("--job-memory", metavar="SIZE", help="Memory of a job, such as 16GB."),
+        click.option("--job-cores", type=click.IntRange(1), help="Cores of a job."),
+        click.option("--walltime", metavar="TIME", help="Of a job of SLURM, as sbatch takes it."),
+        click.option(
+            "--workers", type=click.IntRange(1),
+            help="Worker processes on this machine, or jobs of SLURM.",
+        ),
+        click.option(
+            "--gpus", metavar="NAME[,..]",
+            help="GPUs of --cluster gpus, by index or UUID. All that are visible if left out.",
+        ),
+        click.option(
+            "--cluster", "kind", type=click.Choice(["local", "gpus", "slurm"]), default="local",
+            show_default=True,
+            help="Start workers on this machine, one on each of its GPUs, or in jobs of SLURM.",
+        ),
+    ):  # fmt: skip
         command = option(command)
     return command
 
@@ -66,7 +90,25 @@ def take_cluster(given: dict[str, Any]) -> dict[str, Any]:
 
     files = {name: given.pop(f"tls_{name}") for name in ("ca_file", "cert", "key")}
     cluster = {name: given.pop(name) for name in ("workers", "scheduler", "scheduler_file")}
+    cluster["kind"] = _kind(given)
     return {**cluster, "tls": Certificates(**files) if any(files.values()) else None}
+
+
+def _kind(given: dict[str, Any]) -> Any:
+    """Take what describes a kind of cluster out of `given`; what describes another is an error."""
+    from cypose_dask.run.clusters import Gpus, SlurmJobs
+
+    kind = given.pop("kind")
+    described = {"gpus": (Gpus, _GPU_OPTIONS), "slurm": (SlurmJobs, _SLURM_OPTIONS)}
+    found: Any = kind
+    for other, (make, names) in described.items():
+        taken = {field: given.pop(option) for option, field in names.items()}
+        values = {field: value for field, value in taken.items() if value is not None}
+        if values and other != kind:
+            option = next(option for option, field in names.items() if field in values)
+            raise click.UsageError(f"--{option.replace('_', '-')} needs --cluster {other}.")
+        found = make(**values) if other == kind else found
+    return found
 
 
 def engine_options(command: Command) -> Command:

@@ -23,6 +23,10 @@ from cypose_dask.cli.stopping import stop_requests
 
 __all__ = ["command"]
 
+_RUN_OPTIONS = ("frames_per_block", "debug", "restart", "wait_for_workers_s")
+# How long a run may be without a worker, s. Jobs wait in a queue for as long as others compute.
+_PATIENCE_S, _QUEUE_S = 300.0, 7 * 86400.0
+
 
 @click.command("segment")
 @click.argument("sources", nargs=-1, required=True, metavar="MOVIE...")
@@ -74,8 +78,13 @@ __all__ = ["command"]
 @click.option("--preview", is_flag=True, help="Draw outlines over three frames, as PNG.")
 @click.option("--restart", is_flag=True, help="Delete an earlier result instead of continuing it.")
 @click.option("--frames-per-block", type=click.IntRange(1), help="Frames of one task.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 @open_options
 @cluster_options
+@click.option(
+    "--wait-for-workers", "wait_for_workers_s", type=click.FloatRange(1), metavar="SECONDS",
+    help="End a run that is without a worker for so long. [default: 300, slurm: a week]",
+)  # fmt: skip
 def command(sources: tuple[str, ...], output: Path | None, recursive: bool, **given: Any) -> int:
     """Segment movies: files, folders, or a quoted pattern such as 'dir/img*.tif' (one sequence).
 
@@ -83,12 +92,20 @@ def command(sources: tuple[str, ...], output: Path | None, recursive: bool, **gi
     beside each movie, or where -o says. Run the same command again to continue a run that stopped.
     """
     quiet_libraries()
+    from cypose_dask.cli.dry_run import show_plans
     from cypose_dask.cli.report import Reporter, summarise
-    from cypose_dask.run import connect, find_movies, segment_files
+    from cypose_dask.run import Gpus, SlurmJobs, connect, find_movies, segment_files
 
     movies = find_movies(sources, recursive=recursive)
+    cluster = take_cluster(given)
+    given["gpu"] = cluster["gpu"] = given["gpu"] or isinstance(cluster["kind"], Gpus)
+    given["wait_for_workers_s"] = given["wait_for_workers_s"] or (
+        _QUEUE_S if isinstance(cluster["kind"], SlurmJobs) else _PATIENCE_S
+    )
     job = make_job(given, Reporter())
-    with stop_requests(job.stop), connect(gpu=given["gpu"], **take_cluster(given)) as client:
+    if given["dry_run"]:
+        return show_plans(movies, output, job=job, cluster=cluster)
+    with stop_requests(job.stop), connect(**cluster) as client:
         outcomes = segment_files(movies, output, client=client, job=job)
     if given["preview"]:
         _draw(outcomes, job.open_options)
@@ -106,7 +123,7 @@ def make_job(given: dict[str, Any], reporter: Any) -> Any:
         settings=Settings(
             **settings | {"channels": _channels(given), "denoise": _restoration(given)}
         ),
-        options=RunOptions(**{n: given[n] for n in ("frames_per_block", "debug", "restart")}),
+        options=RunOptions(**{n: given[n] for n in _RUN_OPTIONS}),
         open_options={
             "axes": given["axes"],
             "position": position_option(given["position"]),

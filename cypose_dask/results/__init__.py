@@ -2,8 +2,9 @@
 
 from cypose_dask.results.naming import OutputNames, is_own_output, output_names, tif_name
 from cypose_dask.results.preview import save_preview
-from cypose_dask.results.store import Layout, Result, Status, create_result, open_result
+from cypose_dask.results.store import Layout, Result, Status, open_result
 from cypose_dask.results.tif import export_debug_tifs, export_tif
+from cypose_dask.results.writing import create_result
 
 __all__ = [
     "Layout",

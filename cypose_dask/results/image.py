@@ -9,7 +9,7 @@ import numpy as np
 
 from cypose_dask.movies import MovieInfo
 from cypose_dask.results.ngff import axis_metadata
-from cypose_dask.results.store import fsync_shard, require_whole_shard
+from cypose_dask.results.writing import fsync_shard, require_whole_shard
 
 __all__ = ["create_image", "write_frames"]
 

@@ -2,7 +2,7 @@
 
 from cypose_dask.run.certificates import Certificates
 from cypose_dask.run.checks import Finding, verify
-from cypose_dask.run.clusters import connect
+from cypose_dask.run.clusters import Gpus, SlurmJobs, connect
 from cypose_dask.run.convert import convert_files, convert_movie
 from cypose_dask.run.directory import (
     Job,
@@ -18,10 +18,12 @@ from cypose_dask.run.plan import Plan, make_plan
 __all__ = [
     "Certificates",
     "Finding",
+    "Gpus",
     "Job",
     "MovieOutcome",
     "Plan",
     "Progress",
+    "SlurmJobs",
     "Source",
     "Watcher",
     "connect",

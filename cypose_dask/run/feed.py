@@ -17,7 +17,7 @@ import numpy as np
 from cypose_dask.errors import CyposeError, DeviceMemoryError, RunError, RunStoppedError
 from cypose_dask.results import Status, open_result
 from cypose_dask.results.naming import journal_of
-from cypose_dask.results.store import write_status
+from cypose_dask.results.writing import write_status
 from cypose_dask.run.journal import Journal
 from cypose_dask.run.lock import Lock
 from cypose_dask.run.plan import Block, Plan

@@ -12,7 +12,7 @@ import numpy as np
 from cypose_dask.errors import ResultError
 from cypose_dask.results import Result, Status, is_own_output
 from cypose_dask.results.naming import journal_of
-from cypose_dask.results.store import write_status
+from cypose_dask.results.writing import write_status
 from cypose_dask.run.directory import MissingFrame
 from cypose_dask.run.journal import Journal
 from cypose_dask.run.lock import Owner, locked, owner_of

@@ -22,7 +22,7 @@ from cypose_dask.errors import DamagedFrameError, DeviceError
 from cypose_dask.models import ModelSpec
 from cypose_dask.movies import LazyFrames
 from cypose_dask.results import Result, Status
-from cypose_dask.results.store import write_block
+from cypose_dask.results.writing import write_block
 from cypose_dask.run.alone import segment_alone
 from cypose_dask.run.frames import FrameOutcome, segment_all
 from cypose_dask.run.plan import Block, Plan

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cypose_dask.results import Layout, Result, Status, create_result, open_result
-from cypose_dask.results.store import write_block, write_status
+from cypose_dask.results.writing import write_block, write_status
 
 PIXEL_UM, Z_STEP_UM, INTERVAL_S = 0.065, 0.5, 300.0
 

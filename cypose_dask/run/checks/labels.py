@@ -10,7 +10,7 @@ import numpy as np
 from cypose_dask.errors import ResultError
 from cypose_dask.results import Status
 from cypose_dask.results.pages import read_array
-from cypose_dask.results.store import checksum
+from cypose_dask.results.writing import checksum
 from cypose_dask.run.checks.finding import Finding, block_name, frame_name
 from cypose_dask.run.state import ResultState
 
