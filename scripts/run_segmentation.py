@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 
@@ -53,14 +54,15 @@ def main(args: Sequence[str] | None = None) -> int:
     """Segment one movie and return the exit code."""
     given = parse(args)
     from cypose_dask.cli.options import quiet_libraries
-    from cypose_dask.cli.report import Reporter, summarise
+    from cypose_dask.cli.progress import make_reporter, watcher_of
+    from cypose_dask.cli.report import summarise
     from cypose_dask.cli.stopping import stop_requests
     from cypose_dask.results import tif_name
-    from cypose_dask.run import Job, Watcher, connect, find_movies, segment_files
+    from cypose_dask.run import Job, connect, find_movies, segment_files
     from cypose_dask.settings import DEFAULT_RESTORATION, RunOptions, Settings
 
     quiet_libraries()
-    reporter = Reporter()
+    reporter = make_reporter("auto", 1)
     job = Job(
         settings=Settings(
             model=given.model,
@@ -74,11 +76,11 @@ def main(args: Sequence[str] | None = None) -> int:
             gpu=given.gpu,
         ),
         options=RunOptions(debug=given.debug),
-        watcher=Watcher(plan=reporter.plan, block=reporter.block, outcome=reporter.outcome),
+        watcher=watcher_of(reporter),
         debug_base=lambda names: Path(given.output_file),
     )
     movies = find_movies([given.input_file])
-    with stop_requests(job.stop), connect(gpu=given.gpu) as client:
+    with closing(reporter), stop_requests(job.stop), connect(gpu=given.gpu) as client:
         outcomes = segment_files(movies, tif_name(given.output_file), client=client, job=job)
     return summarise(outcomes)
 

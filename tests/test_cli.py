@@ -40,6 +40,7 @@ def test_one_movie_to_a_named_tif(nd2_path, segment, expected_labels, tmp_path):
     assert written == {
         "labels.tif",
         "labels.zarr",
+        "labels.log",
         "labels.journal.jsonl",
         "labels_run.json",
         "labels_preview.png",

@@ -131,18 +131,17 @@ def test_debug_keeps_the_flows_of_eval(movie, client, synthetic, model_path, tmp
 def test_each_block_is_one_task_and_its_record_is_small(movie, client, tmp_path):
     import cloudpickle
 
-    from cypose_dask.results import create_result
-    from cypose_dask.run.feed import Feed
+    from cypose_dask.run.execute import open_feed
     from cypose_dask.run.journal import Journal
-    from cypose_dask.run.plan import make_plan
+    from cypose_dask.run.stream import Stream
 
-    plan = make_plan(movie, options=RunOptions(frames_per_block=2), client=client)
-    create_result(tmp_path / "m.zarr", plan.layout(), {"plan": plan.to_dict()})
-    feed = Feed(plan, tmp_path / "m.zarr", client, options=RunOptions())
-    blocks = list(plan.blocks())
+    two = RunOptions(frames_per_block=2)
+    feed = open_feed(movie, tmp_path / "m.zarr", Settings(), options=two, client=client)
+    stream, blocks = Stream(client, two), list(feed.plan.blocks())
     before = set(client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.tasks)))
-    feed._begin(blocks)
-    records = client.gather([task.future for task in feed.pending.values()])
+    stream._begin(feed, blocks)
+    records = client.gather([task.future for task in stream.pending.values()])
+    feed.close()
     tasks = set(client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.tasks)))
     assert len(tasks - before) == len(blocks) == len(records) == 3
     assert all(len(cloudpickle.dumps(record)) < 5000 for record in records)
@@ -162,17 +161,17 @@ def test_a_worker_loads_the_model_once_for_all_blocks_and_runs(movie, client, tm
 
 
 def test_in_flight_blocks_are_bounded(movie, client, tmp_path):
-    from cypose_dask.run.feed import Feed
+    from cypose_dask.run.stream import Stream
 
-    most, submit = 0, Feed._submit
+    most, submit = 0, Stream._submit
 
-    def watched(self, windows):
+    def watched(self, feeds):
         nonlocal most
-        submit(self, windows)
+        submit(self, feeds)
         most = max(most, len(self.pending))
 
     patch = pytest.MonkeyPatch()
-    patch.setattr(Feed, "_submit", watched)
+    patch.setattr(Stream, "_submit", watched)
     options = RunOptions(frames_per_block=1, blocks_in_flight=2)
     with patch.context():
         segment(movie, tmp_path / "m.zarr", client=client, options=options)

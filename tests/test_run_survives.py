@@ -72,10 +72,10 @@ def test_a_block_that_kills_workers_even_alone_fails_and_the_run_ends(movie, tmp
 def test_frames_alone_have_the_labels_of_frames_together(
     movie, client, expected_labels, tmp_path, monkeypatch
 ):
-    from cypose_dask.run import feed
+    from cypose_dask.run.stream import Stream
 
-    begin = feed.Feed._begin
-    monkeypatch.setattr(feed.Feed, "_begin", lambda self, window: begin(self, window, alone=True))
+    begin = Stream._begin
+    monkeypatch.setattr(Stream, "_begin", lambda *args: begin(*args, alone=True))
     result = segment(movie, tmp_path / "m.zarr", client=client)
     np.testing.assert_array_equal(labels_of(result), expected_labels)
 
@@ -83,10 +83,10 @@ def test_frames_alone_have_the_labels_of_frames_together(
 def test_a_child_that_cannot_start_fails_its_frames_with_a_reason(
     movie, threads, tmp_path, monkeypatch
 ):
-    from cypose_dask.run import feed
+    from cypose_dask.run.stream import Stream
 
-    begin = feed.Feed._begin
-    monkeypatch.setattr(feed.Feed, "_begin", lambda self, window: begin(self, window, alone=True))
+    begin = Stream._begin
+    monkeypatch.setattr(Stream, "_begin", lambda *args: begin(*args, alone=True))
     monkeypatch.setattr(alone, "_COMMAND", [alone.sys.executable, "-c", "raise SystemExit(3)"])
     result = segment(movie, tmp_path / "m.zarr", client=threads)
     assert (result.status() == Status.FAILED).all()
@@ -134,24 +134,24 @@ def test_a_run_that_is_asked_to_stop_keeps_what_it_did_and_continues(
     movie, threads, expected_labels, tmp_path
 ):
     from cypose_dask.run import worker
-    from cypose_dask.run.feed import Feed
+    from cypose_dask.run.stream import Stream
 
     path, stop, cancelled = tmp_path / "m.zarr", Event(), Event()
-    write, cancel, begun = worker.write_block, Feed._cancel, []
+    write, cancel, begun = worker.write_block, Stream._cancel, []
 
     def write_the_others_late(*args):
         begun.append(args)
         assert len(begun) == 1 or cancelled.wait(60)
         return write(*args)
 
-    def say_cancelled(feed, keys):
-        cancel(feed, keys)
+    def say_cancelled(stream, keys):
+        cancel(stream, keys)
         cancelled.set()
 
     patch = pytest.MonkeyPatch()
     with patch.context() as patched:
         patched.setattr(worker, "write_block", write_the_others_late)
-        patched.setattr(Feed, "_cancel", say_cancelled)
+        patched.setattr(Stream, "_cancel", say_cancelled)
         with pytest.raises(RunStoppedError, match=r"on request with [1-3] of 5 frames done"):
             segment(
                 movie, path, client=threads, options=ONE, progress=lambda *_: stop.set(), stop=stop

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from contextlib import closing
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from cypose_dask.cli.options import (
     quiet_libraries,
     take_cluster,
 )
+from cypose_dask.cli.progress import KINDS
 from cypose_dask.cli.stopping import stop_requests
 
 __all__ = ["command"]
@@ -79,6 +81,10 @@ _PATIENCE_S, _QUEUE_S = 300.0, 7 * 86400.0
 @click.option("--restart", is_flag=True, help="Delete an earlier result instead of continuing it.")
 @click.option("--frames-per-block", type=click.IntRange(1), help="Frames of one task.")
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
+@click.option(
+    "--progress", type=click.Choice(KINDS), default="auto", show_default=True,
+    help="How a run tells how far it is; json is one object a line, for programs.",
+)  # fmt: skip
 @open_options
 @cluster_options
 @click.option(
@@ -88,12 +94,15 @@ _PATIENCE_S, _QUEUE_S = 300.0, 7 * 86400.0
 def command(sources: tuple[str, ...], output: Path | None, recursive: bool, **given: Any) -> int:
     """Segment movies: files, folders, or a quoted pattern such as 'dir/img*.tif' (one sequence).
 
-    Writes NAME_cp_masks.tif (labels: 0 is background, 1..N are cells), NAME.zarr and NAME_run.json
-    beside each movie, or where -o says. Run the same command again to continue a run that stopped.
+    Writes NAME_cp_masks.tif (labels: 0 is background, 1..N are cells), NAME.zarr, NAME_run.json and
+    NAME.log beside each movie, or where -o says. Run the same command again to continue a run that
+    stopped.
     """
     quiet_libraries()
     from cypose_dask.cli.dry_run import show_plans
-    from cypose_dask.cli.report import Reporter, summarise
+    from cypose_dask.cli.progress import make_reporter, watcher_of
+    from cypose_dask.cli.report import summarise
+    from cypose_dask.cli.run_log import RunLog
     from cypose_dask.run import Gpus, SlurmJobs, connect, find_movies, segment_files
 
     movies = find_movies(sources, recursive=recursive)
@@ -102,22 +111,29 @@ def command(sources: tuple[str, ...], output: Path | None, recursive: bool, **gi
     given["wait_for_workers_s"] = given["wait_for_workers_s"] or (
         _QUEUE_S if isinstance(cluster["kind"], SlurmJobs) else _PATIENCE_S
     )
-    job = make_job(given, Reporter())
+    job = make_job(given)
     if given["dry_run"]:
         return show_plans(movies, output, job=job, cluster=cluster)
-    with stop_requests(job.stop), connect(**cluster) as client:
+    with (
+        closing(make_reporter(given["progress"], len(movies))) as reporter,
+        RunLog(movies, output) as log,
+        stop_requests(job.stop),
+        connect(**cluster) as client,
+    ):
+        reporter.cluster(client.dashboard_link)
+        job = replace(job, watcher=watcher_of(reporter, log))
         outcomes = segment_files(movies, output, client=client, job=job)
+    as_json = given["progress"] == "json"
     if given["preview"]:
-        _draw(outcomes, job.open_options)
-    return summarise(outcomes)
+        _draw(outcomes, job.open_options, to_stderr=as_json)
+    return summarise(outcomes, quiet=as_json)
 
 
-def make_job(given: dict[str, Any], reporter: Any) -> Any:
+def make_job(given: dict[str, Any]) -> Any:
     """Build the job of a command line; `given` holds its options by name."""
-    from cypose_dask.run import Job, Watcher
+    from cypose_dask.run import Job
     from cypose_dask.settings import RunOptions, Settings
 
-    watcher = Watcher(plan=reporter.plan, block=reporter.block, outcome=reporter.outcome)
     settings = {field.name: given[field.name] for field in fields(Settings) if field.name in given}
     return Job(
         settings=Settings(
@@ -130,7 +146,6 @@ def make_job(given: dict[str, Any], reporter: Any) -> Any:
             "rgb": given["rgb"],
             "allow_damaged": given["allow_damaged"],
         },
-        watcher=watcher,
     )
 
 
@@ -154,7 +169,7 @@ def _restoration(given: dict[str, Any]) -> str | None:
     return given["restoration"] or (DEFAULT_RESTORATION if given["denoise"] else None)
 
 
-def _draw(outcomes: list[Any], open_options: dict[str, Any]) -> None:
+def _draw(outcomes: list[Any], open_options: dict[str, Any], *, to_stderr: bool) -> None:
     from cypose_dask.movies import open_movie
     from cypose_dask.results import save_preview
 
@@ -163,4 +178,4 @@ def _draw(outcomes: list[Any], open_options: dict[str, Any]) -> None:
             movie = open_movie(outcome.source, **open_options)
             name = f"{outcome.names.zarr.stem}_preview.png"
             path = save_preview(outcome.names.zarr, movie, outcome.names.zarr.with_name(name))
-            click.echo(f"preview   {path}")
+            click.echo(f"preview   {path}", err=to_stderr)

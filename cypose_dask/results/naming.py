@@ -25,6 +25,7 @@ __all__ = [
     "is_own_output",
     "journal_of",
     "lock_of",
+    "log_of",
     "output_names",
     "run_json_of",
     "tif_name",
@@ -69,6 +70,11 @@ def journal_of(store: Path) -> Path:
 def lock_of(store: Path) -> Path:
     """Return the lock's path of a result store: ``movie.zarr`` -> ``movie.lock``."""
     return _beside(store, ".lock")
+
+
+def log_of(store: Path) -> Path:
+    """Return the path of a result's log: ``movie.zarr`` -> ``movie.log``."""
+    return _beside(store, ".log")
 
 
 def run_json_of(store: Path) -> Path:

@@ -4,15 +4,11 @@ from cypose_dask.run.certificates import Certificates
 from cypose_dask.run.checks import Finding, verify
 from cypose_dask.run.clusters import Gpus, SlurmJobs, connect
 from cypose_dask.run.convert import convert_files, convert_movie
-from cypose_dask.run.directory import (
-    Job,
-    MovieOutcome,
-    Watcher,
-    segment_files,
-)
+from cypose_dask.run.directory import Job, Watcher, segment_files
 from cypose_dask.run.execute import Progress, segment
 from cypose_dask.run.finding import Source, find_movies
 from cypose_dask.run.lazy import segment_lazy
+from cypose_dask.run.outcome import MovieOutcome
 from cypose_dask.run.plan import Plan, make_plan
 
 __all__ = [

@@ -1,99 +1,60 @@
-"""Many movies: find them, and segment one after the other so that none stops the rest."""
+"""Many movies as one stream of blocks, so that none stops the rest and no worker is idle."""
 
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from cypose_dask.errors import RunError
+from cypose_dask.errors import RunError, RunStoppedError
 from cypose_dask.models import resolve_model, resolve_restoration
 from cypose_dask.movies import open_movie
-from cypose_dask.results import (
-    OutputNames,
-    Result,
-    Status,
-    export_debug_tifs,
-    export_tif,
-    output_names,
-)
-from cypose_dask.results.atomic import write_json
-from cypose_dask.run.execute import Progress, segment
+from cypose_dask.results import OutputNames, open_result, output_names
+from cypose_dask.run.ahead import Ahead
+from cypose_dask.run.clusters import active_client, connect
+from cypose_dask.run.execute import open_feed, require_done, wait_for_workers
+from cypose_dask.run.feed import Feed
 from cypose_dask.run.finding import Source
-from cypose_dask.run.journal import Journal
+from cypose_dask.run.outcome import MovieOutcome, export_result
 from cypose_dask.run.places import require_place
 from cypose_dask.run.plan import Plan
-from cypose_dask.run.record import said
+from cypose_dask.run.record import BlockRecord, said
+from cypose_dask.run.stream import Stream
 from cypose_dask.settings import RunOptions, Settings
 
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["Job", "MovieOutcome", "Watcher", "names_of", "segment_files"]
+__all__ = ["Job", "Watcher", "names_of", "segment_files"]
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MissingFrame:
-    """A frame without labels, t counted in the movie, and why it has none."""
+class Watcher:
+    """What a caller wants to hear of, in the thread that called `segment_files`.
 
-    t: int
-    position: int
-    z: int
-    status: Status
-    reason: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON values."""
-        return {**asdict(self), "status": self.status.name.lower()}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MovieOutcome:
-    """What became of one movie.
+    Blocks of two movies come in turns where one ends and the next begins.
 
     Attributes
     ----------
-    source : str
-        File, folder or pattern.
-    names : OutputNames
-    error : str or None
-        Why the movie as a whole was not segmented.
-    not_done : tuple of MissingFrame
-        Frames without labels.
-    tifs : tuple of Path
-        Empty when the result is incomplete.
-    frames, cells : int
-    seconds : float
+    plan : callable
+        Is given a movie's source and its plan, before its first block.
+    block : callable
+        Is given a movie's source, the finished block, its frames done so far and their total.
+    outcome : callable
+        Is given what became of a movie.
     """
 
-    source: str
-    names: OutputNames
-    error: str | None = None
-    not_done: tuple[MissingFrame, ...] = ()
-    tifs: tuple[Path, ...] = ()
-    frames: int = 0
-    cells: int = 0
-    seconds: float = 0.0
-
-    @property
-    def whole(self) -> bool:
-        """Whether every frame has labels."""
-        return self.error is None and not self.not_done
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Watcher:
-    """What a caller wants to hear of: each movie's plan, its blocks, its outcome."""
-
-    plan: Callable[[Plan], None] = lambda plan: None
-    block: Progress = lambda record, done, total: None
+    plan: Callable[[str, Plan], None] = lambda source, plan: None
+    block: Callable[[str, BlockRecord, int, int], None] = lambda source, record, done, total: None
     outcome: Callable[[MovieOutcome], None] = lambda outcome: None
 
 
@@ -116,7 +77,10 @@ def segment_files(
     client: Client | None = None,
     job: Job | None = None,
 ) -> list[MovieOutcome]:
-    """Segment several movies, one after the other, each into its own result and TIF.
+    """Segment several movies, each into its own result and TIF.
+
+    All their blocks are one stream: the next movie begins when the last blocks of one are still
+    under way, and TIFs are written meanwhile.
 
     Parameters
     ----------
@@ -146,12 +110,11 @@ def segment_files(
     resolve_model(job.settings.model)  # a mistyped name is one error, not one a movie
     if job.settings.denoise:
         resolve_restoration(job.settings.denoise)
-    outcomes = []
-    for source, names in zip(sources, names_of(sources, output), strict=True):
-        outcome = _segment_one(source.path, names, (client, job))
-        outcomes.append(outcome)
-        job.watcher.outcome(outcome)
-    return outcomes
+    named = list(zip([source.path for source in sources], names_of(sources, output), strict=True))
+    client = client or active_client()
+    with nullcontext(client) if client else connect(processes=False) as client:
+        wait_for_workers(client, job.options.wait_for_workers_s, job.stop)
+        return _Batch(named, client, job).run()
 
 
 def names_of(sources: Sequence[Source], output: str | Path | None) -> list[OutputNames]:
@@ -160,80 +123,96 @@ def names_of(sources: Sequence[Source], output: str | Path | None) -> list[Outpu
     return output_names(paths, output, subfolders=below)
 
 
-def _segment_one(source: str, names: OutputNames, how: tuple[Client | None, Job]) -> MovieOutcome:
-    client, job = how
-    begun = time.monotonic()
-    try:
-        movie = open_movie(source, **job.open_options)
-        require_place(names)
-        result = segment(
-            movie,
-            names.zarr,
-            job.settings,
-            client=client,
-            options=job.options,
-            progress=job.watcher.block,
-            on_plan=job.watcher.plan,
-            stop=job.stop,
-        )
-        return _export(result, names, job, source=source, begun=begun)
-    except RunError:
-        raise  # no cluster, no device or no disk: the next movie would fail like this one
-    except Exception as error:  # a bad movie fails alone
-        logger.debug("%s failed", source, exc_info=True)
-        seconds = time.monotonic() - begun
-        return MovieOutcome(source=source, names=names, error=said(error), seconds=seconds)
+class _Batch:
+    """The movies of one call while they are segmented and exported."""
 
+    def __init__(self, named: list[tuple[str, OutputNames]], client: Client, job: Job) -> None:
+        self.named, self.client, self.job = named, client, job
+        self.stream = Stream(client, job.options, on_begin=self._tell_plan, on_end=self._export)
+        self.outcomes: dict[str, MovieOutcome] = {}
+        self.begun: dict[str, float] = {}
+        self.opened: list[tuple[str, Feed]] = []
+        self.exports: list[Future[None]] = []
+        self.exporter = ThreadPoolExecutor(1, thread_name_prefix="export")
 
-def _export(
-    result: Result, names: OutputNames, job: Job, *, source: str, begun: float
-) -> MovieOutcome:
-    not_done = _missing_frames(result, names)
-    tifs: list[Path] = []
-    # Damaged frames that the user accepted become blank pages; failed ones never do.
-    accepted = bool(job.open_options.get("allow_damaged")) and all(
-        frame.status == Status.DAMAGED for frame in not_done
-    )
-    if not not_done or accepted:
-        tifs = export_tif(result, names.tif, allow_incomplete=accepted)
-        if job.options.debug:
-            export_debug_tifs(result, job.debug_base(names), allow_incomplete=accepted)
-    outcome = MovieOutcome(
-        source=source,
-        names=names,
-        not_done=not_done,
-        tifs=tuple(tifs),
-        frames=sum(result.status(p).size for p in range(result.n_positions)),
-        cells=sum(int(result.cells(p).sum()) for p in range(result.n_positions)),
-        seconds=time.monotonic() - begun,
-    )
-    write_json(names.run_json, _run_record(result, outcome))
-    return outcome
+    def run(self) -> list[MovieOutcome]:
+        begin = [partial(self._open, source, names) for source, names in self.named]
+        tell = self.stream.events.put
+        try:
+            with self.exporter:
+                self.stream.run(Ahead(begin, tell), self.job.stop)
+        finally:
+            self.stream.tell_all()
+        for _, feed in self.opened:
+            if feed.error is None:
+                require_done(feed)
+        if len(self.outcomes) < len(self.named):
+            raise RunStoppedError(
+                f"Stopped on request with {len(self.outcomes)} of {len(self.named)} movies done. "
+                "Run the same command again to continue."
+            )
+        return [self.outcomes[source] for source, _ in self.named]
 
+    def _open(self, source: str, names: OutputNames) -> Feed | None:
+        """Begin the result of one movie; a bad movie fails alone."""
+        self.begun[source] = time.monotonic()
+        job = self.job
+        try:
+            movie = open_movie(source, **job.open_options)
+            require_place(names)
+            feed = open_feed(
+                movie,
+                names.zarr,
+                job.settings,
+                options=job.options,
+                client=self.client,
+                progress=partial(job.watcher.block, source),
+            )
+        except RunError:
+            raise  # no cluster, no device or no disk: the next movie would fail like this one
+        except Exception as error:
+            logger.debug("%s failed", source, exc_info=True)
+            self.stream.events.put(partial(self._take, self._failed(source, names, error)))
+            return None
+        self.opened.append((source, feed))
+        return feed
 
-def _missing_frames(result: Result, names: OutputNames) -> tuple[MissingFrame, ...]:
-    missing = result.frames_not_done()
-    reasons = Journal(names.journal).reasons() if missing else {}
-    return tuple(
-        MissingFrame(t=t, position=p, z=z, status=s, reason=reasons.get((t, p, z), "not reached"))
-        for t, p, z, s in missing
-    )
+    def _failed(self, source: str, names: OutputNames, error: Exception) -> MovieOutcome:
+        return replace(self._known(source, names), error=said(error))
 
+    def _known(self, source: str, names: OutputNames) -> MovieOutcome:
+        seconds = time.monotonic() - self.begun[source]
+        return MovieOutcome(source=source, names=names, seconds=seconds)
 
-def _run_record(result: Result, outcome: MovieOutcome) -> dict[str, Any]:
-    """Return everything that is needed to get the same labels again."""
-    not_done = [frame.to_dict() for frame in outcome.not_done]
-    return {
-        "command": sys.argv,
-        "plan": result.attributes["plan"],
-        "fingerprint": result.attributes["fingerprint"],
-        "outputs": {
-            "zarr": str(outcome.names.zarr),
-            "journal": str(outcome.names.journal),
-            "tif": [str(path) for path in outcome.tifs],
-        },
-        "frames": outcome.frames,
-        "cells": outcome.cells,
-        "frames_not_done": not_done,
-        "seconds": round(outcome.seconds, 3),
-    }
+    def _take(self, outcome: MovieOutcome) -> None:
+        self.outcomes[outcome.source] = outcome
+        self.job.watcher.outcome(outcome)
+
+    def _tell_plan(self, feed: Feed) -> None:
+        self.job.watcher.plan(self._source_of(feed), feed.plan)
+
+    def _source_of(self, feed: Feed) -> str:
+        return next(source for source, opened in self.opened if opened is feed)
+
+    def _export(self, feed: Feed) -> None:
+        """Write the TIFs of a result while the blocks of others are under way."""
+        source = self._source_of(feed)
+        names = dict(self.named)[source]
+        if feed.error:
+            self._take(self._failed(source, names, feed.error))
+            return
+        self.exports.append(self.exporter.submit(self._write, source, names))
+
+    def _write(self, source: str, names: OutputNames) -> None:
+        job, events = self.job, self.stream.events
+        try:
+            outcome = export_result(
+                open_result(names.zarr),
+                self._known(source, names),
+                debug_base=job.debug_base(names) if job.options.debug else None,
+                allow_damaged=bool(job.open_options.get("allow_damaged")),
+            )
+        except Exception as error:
+            logger.debug("%s failed", source, exc_info=True)
+            outcome = self._failed(source, names, error)
+        events.put(partial(self._take, outcome))

@@ -9,20 +9,21 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
-from cypose_dask.errors import RunError, SettingsError
+from cypose_dask.errors import RunError, RunStoppedError, SettingsError
 from cypose_dask.movies import Movie
 from cypose_dask.results import Result, open_result
 from cypose_dask.run.begin import begin_result
 from cypose_dask.run.clusters import active_client, connect
 from cypose_dask.run.feed import Feed, Progress
-from cypose_dask.run.lock import locked
+from cypose_dask.run.lock import take_lock
 from cypose_dask.run.plan import Plan
+from cypose_dask.run.stream import OneFeed, Stream
 from cypose_dask.settings import RunOptions, Settings
 
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["Progress", "segment"]
+__all__ = ["Progress", "open_feed", "require_done", "segment", "wait_for_workers"]
 
 # How soon a wish to stop is heard while no worker comes, s.
 _LISTEN_EVERY_S = 0.5
@@ -92,16 +93,54 @@ def segment(
         raise SettingsError(f"The store is named {path.name}; name it {path.name}.zarr.")
     client = client or active_client()
     with nullcontext(client) if client else connect(processes=False) as client:
-        _wait_for_workers(client, options.wait_for_workers_s, stop)
-        with locked(path) as lock:
-            plan = begin_result(path, movie, settings, options=options, client=client)
-            if on_plan:
-                on_plan(plan)
-            Feed(plan, path, client, options=options, progress=progress).run(lock, stop)
+        wait_for_workers(client, options.wait_for_workers_s, stop)
+        feed = open_feed(movie, path, settings, options=options, client=client, progress=progress)
+        tell = on_plan or (lambda plan: None)
+        stream = Stream(client, options, on_begin=lambda feed: tell(feed.plan))
+        stream.run(OneFeed(feed), stop)
+    if feed.error:
+        raise feed.error
+    require_done(feed)
     return open_result(path)
 
 
-def _wait_for_workers(client: Client, seconds: float, stop: Event) -> None:
+def open_feed(
+    movie: Movie,
+    path: Path,
+    settings: Settings,
+    *,
+    options: RunOptions,
+    client: Client,
+    progress: Progress | None = None,
+) -> Feed:
+    """Begin a result, or continue one, and hold its lock; the parameters are those of `segment`."""
+    lock = take_lock(path)
+    try:
+        plan = begin_result(path, movie, settings, options=options, client=client)
+        return Feed(plan, path, lock, progress=progress)
+    except BaseException:
+        lock.release()
+        raise
+
+
+def require_done(feed: Feed) -> None:
+    """Raise RunStoppedError if blocks of a result were never reached."""
+    total = feed.plan.n_frames
+    if feed.n_done < total and not feed.ended:
+        raise RunStoppedError(
+            f"{feed.path}: stopped on request with {feed.n_done} of {total} frames done. Run the "
+            "same command again to continue."
+        )
+
+
+def wait_for_workers(client: Client, seconds: float, stop: Event) -> None:
+    """Wait for the first worker, or for a wish to stop.
+
+    Raises
+    ------
+    RunError
+        If none comes within so many seconds.
+    """
     until = time.monotonic() + seconds
     while not stop.is_set():
         try:

@@ -31,7 +31,7 @@ from cypose_dask.results.naming import lock_of
 if TYPE_CHECKING:
     import psutil
 
-__all__ = ["Lock", "Owner", "locked", "owner_of"]
+__all__ = ["Lock", "Owner", "locked", "owner_of", "take_lock"]
 
 logger = logging.getLogger(__name__)
 
@@ -181,9 +181,8 @@ class Lock:
             file.write(_text(self._mine))
 
 
-@contextmanager
-def locked(store: Path) -> Iterator[Lock]:
-    """Hold a result's lock for the duration of a ``with`` block.
+def take_lock(store: Path) -> Lock:
+    """Take a result's lock, to be released when the run ends.
 
     Raises
     ------
@@ -199,6 +198,13 @@ def locked(store: Path) -> Iterator[Lock]:
         raise RunError(
             f"{lock.path} could not be made ({error}). Make room or choose another place with -o."
         ) from error
+    return lock
+
+
+@contextmanager
+def locked(store: Path) -> Iterator[Lock]:
+    """Hold a result's lock for the duration of a ``with`` block; raises as `take_lock`."""
+    lock = take_lock(store)
     try:
         yield lock
     finally:

@@ -13,9 +13,9 @@ from cypose_dask.errors import ResultError
 from cypose_dask.results import Result, Status, is_own_output
 from cypose_dask.results.naming import journal_of
 from cypose_dask.results.writing import write_status
-from cypose_dask.run.directory import MissingFrame
 from cypose_dask.run.journal import Journal
 from cypose_dask.run.lock import Owner, locked, owner_of
+from cypose_dask.run.outcome import MissingFrame
 from cypose_dask.run.tally import Tally
 
 __all__ = ["PositionState", "ResultState", "catch_up", "find_results", "state_of"]
