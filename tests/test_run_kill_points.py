@@ -254,7 +254,7 @@ def test_a_scheduler_that_does_not_answer_is_an_error_after_a_while(place, tmp_p
         running_cluster(tmp_path) as cluster,
         no_hang(90),
         connect(scheduler_file=str(cluster.scheduler_file)) as client,
-        pytest.raises(RunError, match=r"timed out after 2 s.*run the same command again"),
+        pytest.raises(RunError, match=r"scheduler does not answer.*run the same command again"),
     ):
         segment(
             movie, place.store, client=client, options=options,

@@ -79,9 +79,11 @@ def scheduler_may_be_lost(client: Client) -> Iterator[None]:
         lost = isinstance(error, CancelledError | TimeoutError)
         if client.status == "running" and not lost:
             raise  # an error of what was asked for
+        silent = isinstance(error, TimeoutError)
+        what = "does not answer" if silent else "was lost"
         raise RunError(
-            f"The scheduler was lost ({error}). Finished blocks are kept; run the same command "
-            "again to continue."
+            f"The scheduler {what} ({str(error) or type(error).__name__}). Finished blocks are "
+            "kept; run the same command again to continue."
         ) from error
 
 
