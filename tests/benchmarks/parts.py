@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import cellpose_runs, our_runs
+from benchmarks import cellpose_runs, gemm, our_runs
 from benchmarks.clock import Contender, alternate, equal_shares, rows
 from benchmarks.workload import Workload, workload
 from cypose_dask import Settings
@@ -174,9 +174,10 @@ def stages(bench: Bench) -> Iterator[str]:
     yield "|---|---|---|"
     for stage in dict.fromkeys((*theirs, *ours)):
         yield f"| {stage} | {_ms(theirs.get(stage))} | {_ms(ours.get(stage))} |"
-    rate, gemm = _forward_rate(bench, ours["forward"])
+    rate, product = _forward_rate(bench, ours["forward"])
     yield ""
-    yield f"forward: {rate:.0f} GFLOP/s a core, {100 * rate / gemm:.0f} % of GEMM's {gemm:.0f}"
+    share = 100 * rate / product
+    yield f"forward: {rate:.0f} GFLOP/s a core, {share:.0f} % of GEMM's {product:.0f}"
     yield f"wall over forward: {wall * usable_cores() / (len(frames) * ours['forward']):.2f}"
     yield f"largest memory of a worker: {peak / 2**20:.0f} MiB"
 
@@ -194,8 +195,9 @@ def _peak_bytes() -> int:
 def _forward_rate(bench: Bench, seconds: float) -> tuple[float, float]:
     """Return GFLOP/s of the forward and of a matrix product, of one core."""
     tiles = tiles_of(bench.frames.shape[1:], 1.0)
-    gemm = _on_every_core(_gemm_rate)
-    return tiles * _gflop_a_tile(bench) / seconds, gemm
+    with gemm.processes(usable_cores()) as pool:
+        product = statistics.mean(gemm.rates_at_once(pool, usable_cores()))
+    return tiles * _gflop_a_tile(bench) / seconds, product
 
 
 def _gflop_a_tile(bench: Bench) -> float:
@@ -216,28 +218,6 @@ def _gflop_a_tile(bench: Bench) -> float:
     with torch.inference_mode():
         net(torch.zeros(1, bench.spec.network_inputs, 224, 224))
     return sum(counted) / 1e9
-
-
-def _gemm_rate(_: int = 0) -> float:
-    """Return GFLOP/s of float32 products of 2048 x 2048 matrices on one thread."""
-    import torch
-
-    torch.set_num_threads(1)
-    a = torch.rand(2048, 2048)
-    seconds = []
-    for _ in range(12):
-        begun = time.perf_counter()
-        a @ a
-        seconds.append(time.perf_counter() - begun)
-    return 2 * 2048**3 / statistics.median(seconds[2:]) / 1e9
-
-
-def _on_every_core(measure: Any) -> float:
-    """Measure in as many processes at once as there are cores, and return the mean."""
-    import multiprocessing
-
-    with multiprocessing.get_context("spawn").Pool(usable_cores()) as pool:
-        return statistics.mean(pool.map(measure, range(usable_cores())))
 
 
 def start(bench: Bench) -> Iterator[str]:
