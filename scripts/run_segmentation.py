@@ -54,8 +54,8 @@ def main(args: Sequence[str] | None = None) -> int:
     """Segment one movie and return the exit code."""
     given = parse(args)
     from cypose_dask.cli.options import quiet_libraries
+    from cypose_dask.cli.outcomes import summarise
     from cypose_dask.cli.progress import make_reporter, watcher_of
-    from cypose_dask.cli.report import summarise
     from cypose_dask.cli.stopping import stop_requests
     from cypose_dask.results import tif_name
     from cypose_dask.run import Job, connect, find_movies, segment_files

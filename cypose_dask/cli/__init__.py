@@ -21,9 +21,11 @@ __all__ = ["main", "run_and_exit"]
 # Command, module and the line that --help shows without importing the module.
 COMMANDS = {
     "segment": "Segment movies, or continue earlier runs.",
+    "plan": "Say how long a run would take, and how much it needs.",
     "info": "Show axes, channels, and what a run would do.",
     "status": "Show how far results are, and which frames failed.",
     "verify": "Read a result again and check it, down to the labels.",
+    "doctor": "Examine this machine, or the workers of a cluster.",
     "export": "Write the labelled TIFs of a result again.",
     "convert": "Convert movies to OME-Zarr.",
     "evaluate": "Compare predicted labels with the truth.",

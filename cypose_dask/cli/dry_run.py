@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from cypose_dask.results import OutputNames
     from cypose_dask.run import Job, Source
 
 __all__ = ["show_plans"]
@@ -30,24 +31,24 @@ def show_plans(
         Arguments of `connect`. Jobs are not submitted; their plans are made in this process.
     """
     from cypose_dask.run import SlurmJobs, connect
+    from cypose_dask.run.directory import names_of
 
+    named = zip(movies, names_of(movies, output), strict=True)
     on_slurm = isinstance(cluster["kind"], SlurmJobs)
     with nullcontext() if on_slurm else connect(**cluster) as client:
-        planned = [_show(movie, output, job, client) for movie in movies]
+        planned = [_show(movie, names, job, client) for movie, names in named]
     if on_slurm:
         _show_script(cluster)
     return 0 if all(planned) else 1
 
 
-def _show(movie: Source, output: Path | None, job: Job, client: Any) -> bool:
+def _show(movie: Source, names: OutputNames, job: Job, client: Any) -> bool:
     from cypose_dask.errors import CyposeError
     from cypose_dask.movies import open_movie
     from cypose_dask.run import make_plan
-    from cypose_dask.run.directory import names_of
 
     try:
         opened = open_movie(movie.path, **job.open_options)
-        (names,) = names_of([movie], output)
         plan = make_plan(opened, job.settings, job.options, client=client)
     except CyposeError as error:
         click.echo(f"refused   {movie.path}: {error}", err=True)
@@ -63,7 +64,7 @@ def _show_script(cluster: dict[str, Any]) -> None:
     from cypose_dask.run.certificates import security_of
     from cypose_dask.run.clusters import job_script
 
-    click.echo(f"job       {cluster['workers'] or 1} at once, each of this script")
+    click.echo(f"job       {cluster.get('workers') or 1} at once, each of this script")
     click.echo(
         job_script(cluster["kind"], gpu=cluster["gpu"], security=security_of(cluster["tls"]))
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 __all__ = [
     "cluster_options",
@@ -17,18 +19,19 @@ __all__ = [
     "parse_normalize",
     "position_option",
     "quiet_libraries",
+    "segmentation_options",
     "take_cluster",
 ]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-# Options that describe a kind of cluster, and how `Gpus` and `SlurmJobs` name them.
-_GPU_OPTIONS = {"gpus": "names"}
-_SLURM_OPTIONS = {
-    "walltime": "walltime",
-    "job_cores": "cores",
-    "job_memory": "memory",
-    "sbatch": "sbatch",
-}
+# Options that name a cluster, that describe it, and that are used whichever it is.
+_NAMES = ("cluster", "scheduler", "scheduler_file")
+_DESCRIPTION = ("workers", "gpus", "walltime", "job_cores", "job_memory", "sbatch")
+_CERTIFICATES = ("tls_ca_file", "tls_cert", "tls_key")
+# Who is believed, in this order, of those that name a cluster.
+_PROFILE = ParameterSource.DEFAULT_MAP
+_BELIEVED = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT, _PROFILE)
+_OTHERWISE = {"cluster": "local", "gpu": False}
 _PEM = click.Path(exists=True, dir_okay=False)
 
 
@@ -48,6 +51,15 @@ def open_options(command: Command) -> Command:
     return command
 
 
+def _read_profile(ctx: click.Context, param: click.Parameter, name: str | None) -> str | None:
+    """Let what a profile says take the place of the defaults, which come after the environment."""
+    if name:
+        from cypose_dask.run.clusters.profiles import profile_options
+
+        ctx.default_map = profile_options(name)
+    return name
+
+
 def cluster_options(command: Command) -> Command:
     """Add the options of `connect`."""
     for option in (
@@ -58,8 +70,7 @@ def cluster_options(command: Command) -> Command:
         ),
         click.option("--scheduler-file", metavar="FILE", help="... by its scheduler file."),
         click.option(
-            "--scheduler",
-            metavar="ADDRESS",
+            "--scheduler", metavar="ADDRESS", envvar="DASK_SCHEDULER_ADDRESS", show_envvar=True,
             help="Use a running Dask cluster, tcp://... or tls://...",
         ),
         click.option("--sbatch", metavar="TEXT", help="More options, '--partition=gpu ...'."),
@@ -75,9 +86,15 @@ def cluster_options(command: Command) -> Command:
             help="GPUs of --cluster gpus, by index or UUID. All that are visible if left out.",
         ),
         click.option(
-            "--cluster", "kind", type=click.Choice(["local", "gpus", "slurm"]), default="local",
+            "--cluster", type=click.Choice(["local", "gpus", "slurm"]), default="local",
             show_default=True,
             help="Start workers on this machine, one on each of its GPUs, or in jobs of SLURM.",
+        ),
+        click.option(
+            "--profile", metavar="NAME", envvar="CYPOSE_PROFILE", show_envvar=True,
+            is_eager=True, callback=_read_profile,
+            help="Take what follows from [profiles.NAME] of cypose-dask.toml, here or in "
+            "~/.config/cypose-dask/profiles.toml.",
         ),
     ):  # fmt: skip
         command = option(command)
@@ -85,30 +102,37 @@ def cluster_options(command: Command) -> Command:
 
 
 def take_cluster(given: dict[str, Any]) -> dict[str, Any]:
-    """Take the options of `cluster_options` out of `given`, as `connect` names them."""
-    from cypose_dask.run import Certificates
+    """Take the options of `cluster_options` out of `given`, as `connect` names them.
 
-    files = {name: given.pop(f"tls_{name}") for name in ("ca_file", "cert", "key")}
-    cluster = {name: given.pop(name) for name in ("workers", "scheduler", "scheduler_file")}
-    cluster["kind"] = _kind(given)
-    return {**cluster, "tls": Certificates(**files) if any(files.values()) else None}
+    The command line is believed before the environment, and that before a profile.
+    """
+    from cypose_dask.run.clusters.options import connect_arguments
+
+    _set_aside(given)
+    return connect_arguments({n: given.pop(n) for n in (*_NAMES, *_DESCRIPTION, *_CERTIFICATES)})
 
 
-def _kind(given: dict[str, Any]) -> Any:
-    """Take what describes a kind of cluster out of `given`; what describes another is an error."""
-    from cypose_dask.run.clusters import Gpus, SlurmJobs
+def _set_aside(given: dict[str, Any]) -> None:
+    """Forget every name of a cluster but the one to be believed, and what describes another."""
+    ctx, profile = click.get_current_context(), given.pop("profile")
+    said = {name: ctx.get_parameter_source(name) for name in given}
+    believed = next((s for s in _BELIEVED if s in {said[name] for name in _NAMES}), None)
+    aside = [name for name in _NAMES if said[name] is not believed]
+    if profile and believed is not _PROFILE and _place(given, aside) != _place(ctx.default_map, ()):
+        aside += [name for name in (*_DESCRIPTION, "gpu") if said.get(name) is _PROFILE]
+        click.echo(
+            f"note      profile {profile} describes another cluster than the command line or "
+            "DASK_SCHEDULER_ADDRESS names; only its certificates are used",
+            err=True,
+        )
+    given.update({name: _OTHERWISE.get(name) for name in aside})
 
-    kind = given.pop("kind")
-    described = {"gpus": (Gpus, _GPU_OPTIONS), "slurm": (SlurmJobs, _SLURM_OPTIONS)}
-    found: Any = kind
-    for other, (make, names) in described.items():
-        taken = {field: given.pop(option) for option, field in names.items()}
-        values = {field: value for field, value in taken.items() if value is not None}
-        if values and other != kind:
-            option = next(option for option, field in names.items() if field in values)
-            raise click.UsageError(f"--{option.replace('_', '-')} needs --cluster {other}.")
-        found = make(**values) if other == kind else found
-    return found
+
+def _place(options: Any, aside: Sequence[str]) -> str:
+    """Return which kind of cluster options name."""
+    named = {n: v for n, v in options.items() if n not in aside and v is not None}
+    runs_already = {"scheduler", "scheduler_file"} & named.keys()
+    return "running" if runs_already else named.get("cluster", "local")
 
 
 def engine_options(command: Command) -> Command:
@@ -135,6 +159,88 @@ def engine_options(command: Command) -> Command:
             show_default=True, help="Our own kernels, or Cellpose's functions frame by frame.",
         ),
     ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def segmentation_options(command: Command) -> Command:
+    """Add the options of `segment` that say what is segmented, how, where and into what."""
+    for option in reversed((
+        click.option(
+            "-o", "--output", type=click.Path(path_type=Path),
+            help="A .tif, or a folder.",
+        ),
+        click.option("--recursive", is_flag=True, help="Look into folders of folders."),
+        click.option(
+            "--model", "--pretrained_model", "--pretrained-model", default="default",
+            show_default=True,
+            help="Bundled or Cellpose name, or a path to weights.",
+        ),
+        click.option(
+            "--channels", callback=parse_channels, metavar="NAME_OR_INDEX[,..]",
+            help="Channels for the network, 0-based or by name, or 'mean'.",
+        ),
+        click.option(
+            "--chan", type=click.IntRange(0),
+            help="As in Cellpose: 1-based, 0 is the mean.",
+        ),
+        click.option("--chan2", type=click.IntRange(0), help="As in Cellpose: 1-based, 0 is none."),
+        click.option(
+            "--diameter", callback=parse_diameter, default="model", show_default=True,
+            help="Cell diameter in px, 'model' (as trained) or 'estimate' (0 too).",
+        ),
+        click.option(
+            "--niter", type=click.FloatRange(0),
+            help="Steps of the flow dynamics; 0 is auto.",
+        ),
+        click.option(
+            "--flow-threshold", "--flow_threshold", type=float, default=0.75, show_default=True,
+            help="Largest flow error of a cell; 0 turns the check off.",
+        ),
+        click.option(
+            "--cellprob-threshold", "--cellprob_threshold", type=float, default=0.0,
+            show_default=True,
+            help="Pixels with a larger logit belong to cells.",
+        ),
+        click.option(
+            "--min-size-px", "--min-size", "--min_size", type=int, default=15, show_default=True,
+            help="Smallest cell in px; -1 keeps all.",
+        ),
+        click.option(
+            "--normalize", callback=parse_normalize, default="frame", show_default=True,
+            help="frame, movie, none, or intensities LOW,HIGH.",
+        ),
+        click.option(
+            "--percentiles", "--norm_percentile", nargs=2, type=float, default=(1.0, 99.0),
+            show_default=True, help="What becomes 0 and 1.",
+        ),
+        click.option("--invert", is_flag=True, help="Invert after normalisation."),
+        click.option("--denoise", is_flag=True, help="Restore frames first, with denoise_cyto3."),
+        click.option(
+            "--restoration", metavar="NAME",
+            help="Restore frames first, with another network.",
+        ),
+        click.option(
+            "--start-frame", "--start_frame", type=int, default=0,
+            help="First frame, 0-based.",
+        ),
+        click.option("--end-frame", "--end_frame", type=int, help="Frame after the last."),
+        click.option("--gpu", "--use_gpu", is_flag=True, help="Demand a GPU: CUDA, else MPS."),
+        engine_options,
+        click.option("--debug", is_flag=True, help="Keep flows and probabilities too."),
+        click.option(
+            "--restart", is_flag=True,
+            help="Delete an earlier result instead of continuing it.",
+        ),
+        click.option("--frames-per-block", type=click.IntRange(1), help="Frames of one task."),
+        click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing."),
+        open_options,
+        cluster_options,
+        click.option(
+            "--wait-for-workers", "wait_for_workers_s", type=click.FloatRange(1), metavar="SECONDS",
+            help="End a run that is without a worker for so long. [default: 300, slurm: a week]",
+        ),
+    )):  # fmt: skip
         command = option(command)
     return command
 

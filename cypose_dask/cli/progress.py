@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
+from cypose_dask.cli.outcomes import echo_outcome
 from cypose_dask.cli.pace import Pace
-from cypose_dask.cli.report import echo_outcome
 
 if TYPE_CHECKING:
     from cypose_dask.run import MovieOutcome, Plan, Watcher

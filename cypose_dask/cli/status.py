@@ -49,7 +49,7 @@ def command(results: tuple[Path, ...], as_json: bool) -> int:
 
 def _look(path: Path, as_json: bool) -> tuple[dict[str, Any], bool]:
     """Look at one result; one that cannot be read does not hide the others."""
-    from cypose_dask.cli.report import printable
+    from cypose_dask.cli.outcomes import printable
     from cypose_dask.errors import ResultError
     from cypose_dask.results import open_result
     from cypose_dask.run.state import state_of
@@ -70,7 +70,7 @@ def _look(path: Path, as_json: bool) -> tuple[dict[str, Any], bool]:
 
 
 def _print(state: ResultState, facts: dict[str, Any]) -> None:
-    from cypose_dask.cli.report import LISTED_FRAMES, echo_missing, printable
+    from cypose_dask.cli.outcomes import LISTED_FRAMES, echo_missing, printable
 
     writes = f"{facts['run']} writes it now" if facts["run"] else "none goes on"
     click.echo(f"result    {printable(facts['result'])}")

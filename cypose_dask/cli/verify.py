@@ -28,7 +28,7 @@ def command(result: Path, tif: Path | None, movie: str | None, frames: int, seed
     Exit code 0 when all is well, 1 when something was found.
     """
     from cypose_dask.cli.options import quiet_libraries
-    from cypose_dask.cli.report import printable
+    from cypose_dask.cli.outcomes import printable
     from cypose_dask.run.checks import iter_findings
 
     quiet_libraries()

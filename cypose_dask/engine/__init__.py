@@ -1,7 +1,7 @@
 """numpy in, numpy out: normalise, network, dynamics, restoration, diameter. No dask, no files."""
 
 from cypose_dask.engine.attempt import attempt
-from cypose_dask.engine.device import choose_device, usable_cores
+from cypose_dask.engine.device import choose_device, largest_gpu_bytes, usable_cores
 from cypose_dask.engine.diameter import DiameterEstimate, estimate_diameter
 from cypose_dask.engine.network import Networks, load_networks
 from cypose_dask.engine.normalize import intensity_range
@@ -27,6 +27,7 @@ __all__ = [
     "choose_device",
     "estimate_diameter",
     "intensity_range",
+    "largest_gpu_bytes",
     "load_networks",
     "resolve_settings",
     "segment_frame",

@@ -7,7 +7,7 @@ import threading
 
 from cypose_dask.errors import DeviceError
 
-__all__ = ["choose_device", "on_device", "usable_cores"]
+__all__ = ["choose_device", "largest_gpu_bytes", "on_device", "usable_cores"]
 
 # Blocks on neighbouring threads read, follow flows and write while one of them is on the device.
 on_device = threading.Semaphore(1)
@@ -48,6 +48,21 @@ def choose_device(gpu: bool) -> str:
         )
     _run_a_kernel(torch, found[0])
     return found[0]
+
+
+def largest_gpu_bytes(device: str) -> int | None:
+    """Return the most bytes that PyTorch has held on this process's GPU; None where it cannot tell.
+
+    Parameters
+    ----------
+    device : str
+        As from `choose_device`.
+    """
+    if device != "cuda":
+        return None
+    import torch
+
+    return int(torch.cuda.max_memory_allocated())
 
 
 def _is_there(torch: object, name: str) -> bool:

@@ -2,9 +2,10 @@
 
 from cypose_dask.run.certificates import Certificates
 from cypose_dask.run.checks import Finding, verify
-from cypose_dask.run.clusters import Gpus, SlurmJobs, connect
+from cypose_dask.run.clusters import Gpus, SlurmJobs, connect, profile
 from cypose_dask.run.convert import convert_files, convert_movie
 from cypose_dask.run.directory import Job, Watcher, segment_files
+from cypose_dask.run.estimation import Estimate, estimate, workers_until
 from cypose_dask.run.execute import Progress, segment
 from cypose_dask.run.finding import Source, find_movies
 from cypose_dask.run.lazy import segment_lazy
@@ -13,6 +14,7 @@ from cypose_dask.run.plan import Plan, make_plan
 
 __all__ = [
     "Certificates",
+    "Estimate",
     "Finding",
     "Gpus",
     "Job",
@@ -25,10 +27,13 @@ __all__ = [
     "connect",
     "convert_files",
     "convert_movie",
+    "estimate",
     "find_movies",
     "make_plan",
+    "profile",
     "segment",
     "segment_files",
     "segment_lazy",
     "verify",
+    "workers_until",
 ]

@@ -15,12 +15,13 @@ from cypose_dask.results import create_result, is_own_output, open_result
 from cypose_dask.results.atomic import partial_name
 from cypose_dask.results.naming import journal_of
 from cypose_dask.run.plan import Plan, make_plan
+from cypose_dask.run.preflight import Needs, preflight
 from cypose_dask.settings import RunOptions, Settings
 
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["begin_result"]
+__all__ = ["begin_result", "is_continued", "plan_result"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,16 +38,39 @@ def begin_result(
     ResultMismatchError
         If the store was made by another plan; the message names the fields.
     SettingsError, MovieError, ModelError, DeviceError
-        If the plan cannot be made.
+        If the plan cannot be made, or a worker does not see the movie.
     RunError
-        If the disk does not take the new result.
+        If workers lack something, or the disk does not take the new result.
     """
-    earlier = None if options.restart or not path.exists() else open_result(path).attributes
-    if earlier is None:
-        plan = make_plan(movie, settings, options, client=client)
+    continued = is_continued(path, options)
+    plan = plan_result(path, movie, settings, options=options, client=client)
+    preflight(client, Needs.of(plan, path.parent))
+    if not continued:
         _delete(path)  # only now: a plan that cannot be made costs no result
         _create(path, plan)
-        return plan
+    return plan
+
+
+def is_continued(path: Path, options: RunOptions) -> bool:
+    """Tell whether a run into `path` would continue a result."""
+    return path.exists() and not options.restart
+
+
+def plan_result(
+    path: Path, movie: Movie, settings: Settings, *, options: RunOptions, client: Client
+) -> Plan:
+    """Plan a new result, or the rest of one, and change nothing.
+
+    Raises
+    ------
+    ResultMismatchError
+        If the store was made by another plan; the message names the fields.
+    SettingsError, MovieError, ModelError, DeviceError
+        If the plan cannot be made.
+    """
+    if not is_continued(path, options):
+        return make_plan(movie, settings, options, client=client)
+    earlier = open_result(path).attributes
     measured = _measured_before(earlier, settings)
     stored = replace(options, frames_per_block=earlier["layout"]["frames_per_block"])
     plan = make_plan(movie, settings, stored, client=client, measured=measured)

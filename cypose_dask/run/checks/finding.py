@@ -18,6 +18,8 @@ class Finding:
     found, expected, advice : str
     is_fault : bool
         False for what is worth knowing but does not make the result wrong.
+    is_of_movie : bool
+        Whether it is about one movie, so that others may do without.
     """
 
     where: str
@@ -25,6 +27,7 @@ class Finding:
     expected: str
     advice: str
     is_fault: bool = True
+    is_of_movie: bool = False
 
     def __str__(self) -> str:
         return f"{self.where}: found {self.found}; expected {self.expected}. {self.advice}"

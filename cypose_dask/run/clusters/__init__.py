@@ -12,13 +12,14 @@ from cypose_dask.run.clusters.existing import address_of, client_of
 from cypose_dask.run.clusters.gpus import Gpus, chosen_gpus, gpu_cluster
 from cypose_dask.run.clusters.local import local_options
 from cypose_dask.run.clusters.own import CONFIGURATION, started
+from cypose_dask.run.clusters.profiles import profile
 from cypose_dask.run.clusters.slurm import SlurmJobs, client_of_jobs, job_script
 
 if TYPE_CHECKING:
     from distributed import Client
     from distributed.security import Security
 
-__all__ = ["Gpus", "SlurmJobs", "active_client", "connect", "job_script"]
+__all__ = ["Gpus", "SlurmJobs", "active_client", "connect", "job_script", "profile"]
 
 _KINDS = {"local": None, "gpus": Gpus(), "slurm": SlurmJobs()}
 
@@ -26,7 +27,7 @@ _KINDS = {"local": None, "gpus": Gpus(), "slurm": SlurmJobs()}
 @contextmanager
 def connect(
     *,
-    kind: str | Gpus | SlurmJobs = "local",
+    kind: str | Gpus | SlurmJobs | None = None,
     workers: int | None = None,
     gpu: bool = False,
     processes: bool = True,
@@ -38,12 +39,13 @@ def connect(
 
     Parameters
     ----------
-    kind : {"local", "gpus", "slurm"}, Gpus or SlurmJobs
+    kind : {"local", "gpus", "slurm"}, Gpus, SlurmJobs or None
         Where workers are started. ``local``: on this machine, sized by its cores and its memory.
         ``gpus``: one worker process for each GPU of this machine that ``CUDA_VISIBLE_DEVICES``
         leaves visible, which sees that GPU alone; `Gpus` names some of them. ``slurm``: in jobs of
         one worker each, and in others when these end; `SlurmJobs` describes them. The ``with``
-        block begins when the first worker is there.
+        block begins when the first worker is there. None is ``local``, unless the environment
+        names a scheduler.
     workers : int or None
         Worker processes on this machine. None fits the cores and the memory: one for up to eight
         cores; one with `gpu`. For ``slurm``, the jobs at once; None is one.
@@ -56,7 +58,7 @@ def connect(
         ``if __name__ == "__main__"`` in a script.
     scheduler, scheduler_file : str or None
         Connect to a running cluster instead, by address or by its file. The environment variable
-        ``DASK_SCHEDULER_ADDRESS`` is used when nothing is given and `kind` is ``local``.
+        ``DASK_SCHEDULER_ADDRESS`` is used when neither they nor `kind` are given.
     tls : Certificates or None
         Encrypt, and trust only who has a certificate of the same authority. None takes what
         ``distributed.comm.tls`` says in Dask's configuration.
@@ -83,7 +85,7 @@ def connect(
     where = _where(kind)
     _check_together(where, workers, processes=processes, scheduler=scheduler or scheduler_file)
     security = security_of(tls)
-    if address := None if where else address_of(scheduler, scheduler_file):
+    if address := address_of(scheduler, scheduler_file, from_environment=kind is None):
         opened = client_of(address, security)
     elif isinstance(where, SlurmJobs):
         opened = client_of_jobs(where, workers or 1, gpu=gpu, security=security)
@@ -105,9 +107,9 @@ def active_client() -> Client | None:
         return None
 
 
-def _where(kind: str | Gpus | SlurmJobs) -> Gpus | SlurmJobs | None:
+def _where(kind: str | Gpus | SlurmJobs | None) -> Gpus | SlurmJobs | None:
     """Return what describes a cluster that is no plain local one."""
-    if isinstance(kind, Gpus | SlurmJobs):
+    if kind is None or isinstance(kind, Gpus | SlurmJobs):
         return kind
     if kind in _KINDS:
         return _KINDS[kind]

@@ -20,10 +20,13 @@ if TYPE_CHECKING:
 
 __all__ = ["address_of", "client_of"]
 
+_VARIABLE = "DASK_SCHEDULER_ADDRESS"
 _CONNECT_TIMEOUT_S = 30.0
 
 
-def address_of(scheduler: str | None, scheduler_file: str | None) -> str | None:
+def address_of(
+    scheduler: str | None, scheduler_file: str | None, *, from_environment: bool
+) -> str | None:
     """Return the address of a scheduler that runs already, or None.
 
     Raises
@@ -32,7 +35,7 @@ def address_of(scheduler: str | None, scheduler_file: str | None) -> str | None:
         If the scheduler file is missing or names no scheduler.
     """
     if not scheduler_file:
-        return scheduler or os.environ.get("DASK_SCHEDULER_ADDRESS")
+        return scheduler or (os.environ.get(_VARIABLE) if from_environment else None)
     if not Path(scheduler_file).is_file():
         raise RunError(
             f"There is no scheduler file {scheduler_file}. Start `dask scheduler --scheduler-file "
