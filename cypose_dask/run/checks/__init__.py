@@ -57,7 +57,7 @@ def verify(
     --------
     >>> from cypose_dask.run import segment
     >>> verify(segment(movie, tmp_path / "movie.zarr"), frames=1)
-    [Finding(where='.../movie.zarr', found='no TIF beside it', ..., is_fault=False)]
+    [Finding(where='.../movie.zarr', found='no TIF beside it', ..., is_fault=False, ...)]
     """
     return list(iter_findings(result, tif=tif, movie=movie, frames=frames, seed=seed))
 
