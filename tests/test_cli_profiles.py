@@ -126,7 +126,10 @@ def test_python_connects_by_a_profile(here, client):
         assert found.scheduler.address == client.scheduler.address
 
 
-def test_a_command_runs_on_the_cluster_of_a_profile(cli, here, nd2_path, client, tmp_path):
+def test_a_command_runs_on_the_cluster_of_a_profile(
+    cli, here, nd2_path, client, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("cypose_dask.run.clusters.existing._CONNECT_TIMEOUT_S", 1.0)
     here.write_text('[profiles.lab]\nscheduler = "tcp://127.0.0.1:1"\n')
     command = ("convert", nd2_path, "-o", tmp_path / "out", "--profile", "lab")
     code, _, err = cli(*command)

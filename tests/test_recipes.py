@@ -158,6 +158,7 @@ def interrupt(command, run, harm):
         return script.returncode
 
 
+@pytest.mark.slow
 def test_one_machine_hands_a_stop_to_its_command_and_the_same_line_continues(long_run, path):
     command = ["bash", str(ONE_MACHINE), "-w", "2", "cypose-dask", "segment", *long_run.arguments]
     assert interrupt(command, long_run, lambda script: script.terminate()) == 4
@@ -190,6 +191,7 @@ def test_an_allocation_is_one_encrypted_cluster(small_run, pretended_job, tmp_pa
     assert leftovers(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_an_allocation_that_comes_to_its_end_is_continued_by_the_next(
     long_run, pretended_job, tmp_path
 ):
