@@ -13,7 +13,7 @@ from cypose_dask.errors import SettingsError
 
 __all__ = ["Channels", "RunOptions", "Settings"]
 
-Channels = tuple[int | str, ...] | Literal["mean"] | None
+Channels = tuple[int | str, ...] | Literal["mean", "first"] | None
 
 # Cellpose's own default restoration network, and CyPose's.
 DEFAULT_RESTORATION = "denoise_cyto3"
@@ -40,9 +40,10 @@ class Settings:
     model : str
         Name of a bundled, built-in or user model, or a path to Cellpose 2 or 3 weights.
         ``"default"`` is the registry's default.
-    channels : tuple of int or str, "mean" or None
+    channels : tuple of int or str, "mean", "first" or None
         Movie channels for the inputs of the network, by 0-based index or name.
-        ``"mean"`` averages all channels, as Cellpose's ``--chan 0`` does. None asks the
+        ``"mean"`` averages all channels, as Cellpose's ``--chan 0`` does; ``"first"`` takes the
+        first ones, as many as the network has inputs, as `CellposeModel.eval` does. None asks the
         registry entry of the model, and a one-channel movie needs no answer.
     diameter : float, "model" or "estimate"
         Expected cell diameter, px. ``"model"`` is the mean diameter that the model was trained
@@ -55,6 +56,9 @@ class Settings:
         Pixels with a larger logit belong to cells, dimensionless.
     min_size_px : int
         Cells of fewer pixels are removed; -1 keeps all.
+    fix_small_masks : bool
+        Remove the cells that are too small. Cellpose 3.1.1.3 removes others in their place where
+        the check of flows left gaps in the numbers; False does the same (fast engine).
     normalize : "frame", "movie", "none" or tuple of float
         Where 0 and 1 of the network's input come from: percentiles of each frame, percentiles
         sampled over the movie, nowhere (raw pixels), or given intensities ``(low, high)``, or
@@ -97,6 +101,7 @@ class Settings:
     flow_threshold: float = 0.75
     cellprob_threshold: float = 0.0
     min_size_px: int = 15
+    fix_small_masks: bool = False
     normalize: Literal["frame", "movie", "none"] | tuple[float, ...] = "frame"
     percentiles: tuple[float, float] = (1.0, 99.0)
     invert: bool = False
@@ -119,6 +124,7 @@ class Settings:
         if self.niter is not None:
             _check_number("niter", self.niter, low=0, high=_MOST_STEPS)
         _check_whole("min_size_px", self.min_size_px, low=-1)
+        _check_yes_or_no("fix_small_masks", self.fix_small_masks)
         _check_yes_or_no("invert", self.invert)
         _check_yes_or_no("gpu", self.gpu)
         _check_yes_or_no("skip_empty", self.skip_empty)
@@ -247,6 +253,7 @@ def _check_reference(settings: Settings) -> None:
         "runtime": settings.runtime not in ("auto", "cellpose"),
         "precision": settings.precision != "single",
         "skip_empty": settings.skip_empty is True,
+        "fix_small_masks": settings.fix_small_masks is True,
     }
     for name in (name for name, wrong in chosen.items() if wrong):
         raise SettingsError(
@@ -330,12 +337,12 @@ def _check_frame_range(start: Any, end: Any) -> None:
 
 
 def _check_channels(value: Any) -> None:
-    if value is None or (isinstance(value, str) and value == "mean"):
+    if value is None or (isinstance(value, str) and value in ("mean", "first")):
         return
     if not isinstance(value, tuple) or not 1 <= len(value) <= 3:
         raise SettingsError(
-            f"channels is {value!r}; give a tuple of one to three names or 0-based indexes, or "
-            "'mean'."
+            f"channels is {value!r}; give a tuple of one to three names or 0-based indexes, "
+            "'mean' or 'first'."
         )
     for channel in value:
         if not _is_channel(channel):

@@ -220,6 +220,31 @@ def test_cellposes_loss_of_a_good_cell_after_a_gap_is_kept():
     assert labels[12, 2] > 0
 
 
+@settings(deadline=None)
+@given(SEEDS, st.tuples(SIDES, SIDES, st.integers(1, 12)), st.sampled_from([-1, 0, 1, 15, 60]))
+def test_the_mended_removal_looks_at_each_cell_itself(seed, size, smallest):
+    rng = np.random.default_rng(seed)
+    labels = patches(rng, size[:2], size[2], blur=1.5).astype(np.uint32)
+    labels[np.isin(labels, rng.integers(1, size[2] + 1, 2))] = 0
+    ours = labels.copy()
+    fill_holes_and_remove_small(ours, smallest, fix=True)
+    filled = utils.fill_holes_and_remove_small_masks(large_enough(labels, smallest), -1)
+    np.testing.assert_array_equal(ours > 0, large_enough(filled, smallest) > 0)
+    sizes = np.bincount(ours.ravel())[1:]
+    assert (sizes >= max(smallest, 1)).all()
+
+
+def large_enough(labels, smallest):
+    return np.where(np.bincount(labels.ravel())[labels] < smallest, 0, labels).astype(np.uint16)
+
+
+def test_the_mended_removal_loses_no_good_cell_after_a_gap():
+    labels = np.zeros((20, 30), np.uint32)
+    labels[2:8, 2:8], labels[2:8, 12:18], labels[2, 22], labels[12:18, 2:8] = 1, 3, 4, 5
+    fill_holes_and_remove_small(labels, 15, fix=True)
+    assert [int(labels[at]) for at in ((2, 2), (2, 12), (2, 22), (12, 2))] == [1, 2, 0, 3]
+
+
 def test_cellposes_loss_of_the_wrong_cell_without_background_is_kept():
     labels = np.repeat(np.array([1, 2, 3], np.uint32), (200, 5, 195)).reshape(20, 20)
     expected = utils.fill_holes_and_remove_small_masks(labels.astype(np.uint16), 15)

@@ -34,6 +34,7 @@ REFUSED = {
     "precision": ["double", None, 16],
     "dynamics_device": ["gpu", None, 0],
     "skip_empty": [1, "yes", None],
+    "fix_small_masks": [1, "yes", None],
 }
 REFUSED_OPTIONS = {
     "frames_per_block": [0, -1, 1.5, "4", True, NAN],
@@ -61,6 +62,7 @@ EVERY_FIELD = Settings(
     precision="half",
     dynamics_device="cpu",
     skip_empty=True,
+    fix_small_masks=True,
 )
 
 
@@ -128,7 +130,13 @@ def test_every_field_differs_from_its_default_in_the_round_trip():
 
 
 @pytest.mark.parametrize(
-    "choice", [{"runtime": "torch"}, {"precision": "half", "gpu": True}, {"skip_empty": True}]
+    "choice",
+    [
+        {"runtime": "torch"},
+        {"precision": "half", "gpu": True},
+        {"skip_empty": True},
+        {"fix_small_masks": True},
+    ],
 )
 def test_the_reference_engine_has_no_choices(choice):
     with pytest.raises(SettingsError, match="reference engine does not have"):

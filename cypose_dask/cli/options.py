@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from cypose_dask.cli.like import like_option
+
 __all__ = [
     "cluster_options",
     "engine_options",
@@ -176,6 +178,7 @@ def segmentation_options(command: Command) -> Command:
             show_default=True,
             help="Bundled or Cellpose name, or a path to weights.",
         ),
+        like_option,
         click.option(
             "--channels", callback=parse_channels, metavar="NAME_OR_INDEX[,..]",
             help="Channels for the network, 0-based or by name, or 'mean'.",
@@ -205,6 +208,10 @@ def segmentation_options(command: Command) -> Command:
         click.option(
             "--min-size-px", "--min-size", "--min_size", type=int, default=15, show_default=True,
             help="Smallest cell in px; -1 keeps all.",
+        ),
+        click.option(
+            "--fix-small-masks", "--fix_small_masks", is_flag=True,
+            help="Remove the cells that are too small, where Cellpose 3 removes others.",
         ),
         click.option(
             "--normalize", callback=parse_normalize, default="frame", show_default=True,

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from cypose_dask.cli.like import liken
 from cypose_dask.cli.options import (
     position_option,
     quiet_libraries,
@@ -80,10 +81,9 @@ def make_job(given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         _QUEUE_S if isinstance(cluster["kind"], SlurmJobs) else _PATIENCE_S
     )
     settings = {field.name: given[field.name] for field in fields(Settings) if field.name in given}
+    settings |= {"channels": _channels(given), "denoise": _restoration(given)}
     job = Job(
-        settings=Settings(
-            **settings | {"channels": _channels(given), "denoise": _restoration(given)}
-        ),
+        settings=Settings(**liken(settings, given["like"])),
         options=RunOptions(**{n: given[n] for n in _RUN_OPTIONS}),
         open_options={
             "axes": given["axes"],

@@ -18,8 +18,9 @@ from typing import Any
 
 _ROOMS = {
     "comparison": (
-        "ModelComparison", "Shot", "Variant", "VariantScore", "compare_models",
-        "consecutive_shots", "save_comparison", "true_shots",
+        "Difference", "Effect", "ModelComparison", "Shot", "Side", "Variant", "VariantScore",
+        "compare_models", "consecutive_shots", "diff_sides", "read_side", "save_comparison",
+        "true_shots",
     ),
     "frames": ("ChosenFrame", "FrameRequest", "FrameSelection", "save_frames", "select_frames"),
     "generator": (

@@ -21,6 +21,7 @@ __all__ = [
     "RESTORATION",
     "fetch_builtin",
     "model_folder",
+    "name_of_file",
     "require_transformer_extra",
     "size_model_file",
 ]
@@ -87,6 +88,11 @@ def fetch_builtin(name: str) -> Path:
     if name in TRANSFORMERS:
         require_transformer_extra()
     return _fetch(_FILES.get(name, name), name)
+
+
+def name_of_file(file: str) -> str:
+    """Return the built-in name of a file of Cellpose's; other names of files are names already."""
+    return next((name for name, known in _FILES.items() if known == file), file)
 
 
 def is_cached(name: str) -> bool:

@@ -17,7 +17,7 @@ def resolve_channels(wanted: Channels, info: MovieInfo, model: ModelSpec) -> Cha
 
     Parameters
     ----------
-    wanted : tuple, "mean" or None
+    wanted : tuple, "mean", "first" or None
         As `Settings.channels`.
     info : MovieInfo
     model : ModelSpec
@@ -33,7 +33,9 @@ def resolve_channels(wanted: Channels, info: MovieInfo, model: ModelSpec) -> Cha
     """
     if wanted == "mean":
         return "mean"
-    if wanted is not None:
+    if wanted == "first":
+        chosen = tuple(range(min(info.sizes["C"], model.network_inputs)))
+    elif wanted is not None:
         chosen = tuple(_index(channel, info) for channel in wanted)
     elif info.sizes["C"] == 1:
         chosen = (0,)

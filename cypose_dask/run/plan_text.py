@@ -27,7 +27,8 @@ def describe(plan: Plan) -> list[str]:
         f"diameter  {s.diameter_px:.4g} px ({_how(plan.requested.diameter)}), {steps}",
         f"normalise {_normalisation(plan)}",
         f"labels    flow threshold {s.flow_threshold:g}, cellprob threshold "
-        f"{s.cellprob_threshold:g}, at least {s.min_size_px} px",
+        f"{s.cellprob_threshold:g}, at least {s.min_size_px} px"
+        f"{' (as mended in Cellpose 4)' if s.fix_small_masks else ''}",
         f"engine    {_engine(plan)}",
         f"work      {_work(plan)}",
     ]

@@ -10,7 +10,7 @@ from cypose_dask.engine.dynamics.numbering import boxes, count_pixels, keep_and_
 __all__ = ["fill_holes_and_remove_small"]
 
 
-def fill_holes_and_remove_small(labels: np.ndarray, min_size_px: int) -> None:
+def fill_holes_and_remove_small(labels: np.ndarray, min_size_px: int, *, fix: bool = False) -> None:
     """Fill holes and remove small cells, in place.
 
     Parameters
@@ -19,22 +19,29 @@ def fill_holes_and_remove_small(labels: np.ndarray, min_size_px: int) -> None:
         May have gaps in its numbers.
     min_size_px : int
         Cells of fewer pixels are removed, before and after the filling; 0 or less keeps all.
+    fix : bool
+        Remove the cells that are too small, as Cellpose 4.0.8 does; see the notes.
 
     Notes
     -----
     Cellpose takes the k-th number present for the number k. Where numbers are missing, or no pixel
     is background, a small cell therefore stays and another one goes. Its labels are the contract,
-    so this is kept.
+    so this is kept unless `fix` is True.
     Source: cellpose 3.1.1.3 `utils.fill_holes_and_remove_small_masks`; Cellpose 4.0.8 mends it.
     """
+    remove = _remove_small if fix else _remove_small_as_cellpose
     if min_size_px > 0:
-        _remove_small(labels, min_size_px)
+        remove(labels, min_size_px)
     _fill_holes(labels, boxes(labels))
     if min_size_px > 0:
-        _remove_small(labels, min_size_px)
+        remove(labels, min_size_px)
 
 
 def _remove_small(labels: np.ndarray, min_size_px: int) -> None:
+    keep_and_number(labels, count_pixels(labels) >= min_size_px)
+
+
+def _remove_small_as_cellpose(labels: np.ndarray, min_size_px: int) -> None:
     counts = count_pixels(labels)
     present = counts[counts > 0][1:]
     keep = np.ones(counts.size, np.bool_)

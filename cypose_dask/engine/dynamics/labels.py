@@ -59,5 +59,5 @@ def labels_from_flows(
     if settings.flow_threshold > 0:
         errors = flow_errors(labels, moves, threads)
         clear_cells(labels, errors > settings.flow_threshold)
-    fill_holes_and_remove_small(labels, settings.min_size_px)
+    fill_holes_and_remove_small(labels, settings.min_size_px, fix=settings.fix_small_masks)
     return labels, errors

@@ -120,7 +120,7 @@ def label_frame(followed: Followed, settings: Settings) -> tuple[np.ndarray, np.
         errors = flow_errors(labels, followed.squared)
         labels = labels * np.append(True, ~(errors > settings.flow_threshold))[labels]
     labels = np.ascontiguousarray(labels, np.uint32)
-    fill_holes_and_remove_small(labels, settings.min_size_px)
+    fill_holes_and_remove_small(labels, settings.min_size_px, fix=settings.fix_small_masks)
     return labels, errors
 
 
