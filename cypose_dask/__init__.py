@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         segment,
         segment_lazy,
         verify,
+        write_report,
     )
     from cypose_dask.settings import RunOptions, Settings
 
@@ -58,6 +59,7 @@ _ROOMS = {
         "segment",
         "segment_lazy",
         "verify",
+        "write_report",
     ),
     "settings": ("RunOptions", "Settings"),
 }
@@ -94,6 +96,7 @@ __all__ = [
     "segment_frames",
     "segment_lazy",
     "verify",
+    "write_report",
 ]
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -11,7 +11,13 @@ import pytest
 import tifffile
 from PIL import Image
 
-from cypose_dask.errors import CyposeError, MovieError, MovieNotFoundError, SettingsError
+from cypose_dask.errors import (
+    CyposeError,
+    MovieError,
+    MovieNotFoundError,
+    ResultError,
+    SettingsError,
+)
 from cypose_dask.learn import FrameRequest, Reading, find_examples, read_examples, save_frames
 from cypose_dask.learn.training.example_names import movie_of_name, sortable
 from cypose_dask.movies import open_movie
@@ -402,7 +408,7 @@ def test_a_result_that_does_not_name_its_movie_is_refused(result):
     content = json.loads(path.read_text())
     del content["attributes"]["cypose_dask"]["plan"]["movie"]
     path.write_text(json.dumps(content))
-    with pytest.raises(MovieError, match="does not say which movie it belongs to"):
+    with pytest.raises(ResultError, match="does not say which movie it was made from"):
         read_examples([result])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from cypose_dask.results.ngff import axis_metadata
 from cypose_dask.results.writing import fsync_shard, require_whole_shard
 
 __all__ = ["create_image", "write_frames"]
+
+# One channel is grey; others are told apart where viewers lay one over the other.
+_COLOURS = ("FFFFFF", "00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0000FF")
 
 
 def create_image(path: Path, info: MovieInfo, frames_per_shard: int) -> None:
@@ -68,8 +72,8 @@ def _metadata(info: MovieInfo, name: str) -> dict[str, Any]:
     scale = [info.interval_s or 1.0, 1.0, info.z_step_um or 1.0, *[info.pixel_size_um or 1.0] * 2]
     dataset = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}
     channels = [
-        {"label": channel, "color": "FFFFFF", "active": True, "window": _window(info.dtype)}
-        for channel in info.channel_names
+        {"label": channel, "color": colour, "active": True, "window": _window(info.dtype)}
+        for channel, colour in zip(info.channel_names, cycle(_COLOURS), strict=False)
     ]
     return {
         "version": "0.5",

@@ -13,7 +13,14 @@ import numpy as np
 from cypose_dask.errors import ResultError
 from cypose_dask.results.store import READ_ERRORS, Layout, Result, Status
 
-__all__ = ["FlowPages", "LabelPages", "Pages", "ProbabilityPages", "read_array"]
+__all__ = [
+    "FlowPages",
+    "LabelPages",
+    "MovieLabelPages",
+    "Pages",
+    "ProbabilityPages",
+    "read_array",
+]
 
 # What is read and held at once, unless one frame is larger.
 _GROUP_BYTES = 128 * 2**20
@@ -106,6 +113,11 @@ class LabelPages(Pages):
         dtype = np.uint16 if cells.max(initial=0) <= np.iinfo(np.uint16).max else np.uint32
         return cls(*_start(result, position, result.labels(position)), np.dtype(dtype))
 
+    @property
+    def highest(self) -> int:
+        """The highest number of a cell."""
+        return int(self.cells[self.status == Status.DONE].max(initial=0))
+
     def _converted(self, page: np.ndarray, frame: tuple[int, int]) -> np.ndarray:
         # Labels run from 1 to their number. A lost shard would otherwise look like "no cells".
         if page.max(initial=0) != self.cells[frame]:
@@ -117,6 +129,60 @@ class LabelPages(Pages):
                 "again with --restart."
             )
         return page
+
+
+@dataclass(frozen=True, slots=True)
+class MovieLabelPages(LabelPages):
+    """Labels of one position, each number once in the whole movie: label plus offset.
+
+    Attributes
+    ----------
+    offsets : (T, Z) ndarray of uint64
+        Cells in the frames before, of this position and those before it.
+    """
+
+    offsets: np.ndarray
+
+    @classmethod
+    def of_all(cls, result: Result) -> Iterator[MovieLabelPages]:
+        """Yield the labels of every position.
+
+        Raises
+        ------
+        ResultError
+            If the cells of the movie cannot be numbered in 32 bits.
+        """
+        total = sum(int(_cells_done(result, p).sum()) for p in range(result.n_positions))
+        if total > np.iinfo(np.uint32).max:
+            raise ResultError(
+                f"{result.path}: {total} cells, and a label has 32 bits, which number "
+                f"{np.iinfo(np.uint32).max}. Number the cells of each frame (--ids frame)."
+            )
+        dtype = np.dtype(np.uint16 if total <= np.iinfo(np.uint16).max else np.uint32)
+        before = 0
+        for position in range(result.n_positions):
+            cells = _cells_done(result, position)
+            offsets = (before + np.cumsum(cells) - cells.ravel()).reshape(cells.shape)
+            array = result.labels(position)
+            yield cls(*_start(result, position, array), dtype=dtype, offsets=offsets)
+            before += int(cells.sum())
+
+    @property
+    def highest(self) -> int:
+        """The highest number of a cell."""
+        numbered = (self.offsets + self.cells)[self.status == Status.DONE]
+        return int(numbered.max(initial=0))
+
+    def _converted(self, page: np.ndarray, frame: tuple[int, int]) -> np.ndarray:
+        labels = LabelPages._converted(self, page, frame)
+        # uint32: the sum was checked to fit, and no page is held in 64 bits.
+        return np.where(labels > 0, labels + np.uint32(self.offsets[frame]), np.uint32(0))
+
+
+def _cells_done(result: Result, position: int) -> np.ndarray:
+    """Return the cells (T, Z) of a position, uint64; frames without labels have none."""
+    done = result.status(position) == Status.DONE
+    return np.where(done, result.cells(position), 0).astype(np.uint64)
 
 
 class FlowPages(Pages):

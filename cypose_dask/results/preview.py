@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,27 @@ from cypose_dask.results.naming import SOFTWARE
 from cypose_dask.results.pages import read_array
 from cypose_dask.results.store import Result, Status, open_result
 
-__all__ = ["captioned", "enlarged", "overlay", "panel_factor", "save_preview", "save_sheet"]
+__all__ = [
+    "OUTLINE",
+    "View",
+    "captioned",
+    "colored",
+    "enlarged",
+    "gray",
+    "outlines_of",
+    "overlay",
+    "panel_factor",
+    "read_view",
+    "save_preview",
+    "save_sheet",
+]
 
 _PANELS = 3
 _PANEL_PX = 480
-_OUTLINE = (255, 190, 0)
+OUTLINE = (255, 190, 0)
+_GROUND = (24, 24, 30)
+# Neighbouring numbers get hues that are far apart. Source: the golden ratio, less 1.
+_HUE_STEP = 0.618034
 _CAPTION_PX = 22
 _CAPTION_LETTER_PX = 9
 
@@ -94,27 +111,112 @@ def _check_choice(times: list[int], frames: int, position: tuple[int, int]) -> N
         raise SettingsError(f"position is {position[0]}; choose one of 0 to {position[1] - 1}.")
 
 
-def _panel(result: Result, movie: Movie, where: tuple[int, int]) -> np.ndarray:
-    t, position = where
-    z = result.layout.planes // 2
+def _panel(result: Result, movie: Movie | None, where: tuple[int, int]) -> np.ndarray:
+    view = read_view(result, movie, (*where, result.layout.planes // 2))
+    return captioned(view.drawn(), f"frame {view.t}: {view.found}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class View:
+    """What there is to see of one frame of a result.
+
+    Attributes
+    ----------
+    t : int
+        The movie's frame.
+    channel : (Y, X) ndarray or None
+        The first channel that was segmented; None without a movie, and where it is damaged.
+    labels : (Y, X) ndarray of uint32
+        Zeros unless the frame is done.
+    status : Status
+    cells : int
+    unreadable : str
+        Why the movie's frame cannot be read; empty if it can.
+    """
+
+    t: int
+    channel: np.ndarray | None
+    labels: np.ndarray
+    status: Status
+    cells: int
+    unreadable: str = ""
+
+    @property
+    def found(self) -> str:
+        """The number of cells; a frame without labels must not look like one without cells."""
+        if self.status != Status.DONE:
+            return self.status.name.lower()
+        return f"{self.cells} cell{'' if self.cells == 1 else 's'}"
+
+    @property
+    def image(self) -> np.ndarray:
+        """What is drawn below the outlines: the frame, or coloured labels without a movie."""
+        if self.unreadable:
+            return np.zeros(self.labels.shape, np.uint8)
+        return colored(self.labels) if self.channel is None else self.channel
+
+    def drawn(self) -> np.ndarray:
+        """Draw the frame with its outlines: (Y', X', 3) of uint8."""
+        return overlay(self.image, self.labels)
+
+
+def read_view(
+    result: Result,
+    movie: Movie | None,
+    place: tuple[int, int, int],
+    *,
+    known: tuple[int, int] | None = None,
+) -> View:
+    """Read a frame of a movie and its labels.
+
+    Parameters
+    ----------
+    result : Result
+    movie : Movie or None
+        None reads the labels alone.
+    place : (int, int, int)
+        T of the result, P and Z.
+    known : (int, int) or None
+        Status and number of cells, where the journal knows more than the zarr.
+
+    Raises
+    ------
+    ResultError
+        If the result is damaged, or of another movie.
+    MovieError
+        If the movie's file has changed since it was opened, or cannot be read.
+    """
+    t, position, z = place
     labels = read_array(result.path, result.labels(position), (t, z))
-    status = Status(int(result.status(position)[t, z]))
+    if known is None:
+        known = int(result.status(position)[t, z]), int(result.cells(position)[t, z])
+    status = Status(known[0])
+    channel, unreadable = None, ""
+    if movie is not None:
+        try:
+            channel = _read_channel(result, movie, place)
+        except DamagedFrameError as error:
+            unreadable = str(error)
+    return View(
+        t=result.start_frame + t,
+        channel=channel,
+        labels=labels if status == Status.DONE else np.zeros_like(labels),
+        status=status,
+        cells=known[1],
+        unreadable=unreadable,
+    )
+
+
+def _read_channel(result: Result, movie: Movie, place: tuple[int, int, int]) -> np.ndarray:
+    t, position, z = place
     movie_position, channel_index = _source(result, position)
-    at = (result.start_frame + t, movie_position, z)
     try:
-        channel = movie.read_frame(*at)[channel_index]
-    except DamagedFrameError:
-        channel = np.zeros(labels.shape, np.uint8)
+        channel = movie.read_frame(result.start_frame + t, movie_position, z)[channel_index]
     except IndexError as error:
         raise _other_movie(result, movie) from error
-    if channel.shape != labels.shape:
+    if channel.shape != (result.layout.height, result.layout.width):
         raise _other_movie(result, movie)
-    done = status == Status.DONE
-    picture = overlay(channel, labels if done else np.zeros_like(labels))
-    cells = int(result.cells(position)[t, z])
-    # A frame without labels must not look like a frame without cells.
-    found = f"{cells} cell{'' if cells == 1 else 's'}" if done else status.name.lower()
-    return captioned(picture, f"frame {at[0]}: {found}")
+    return channel
 
 
 def _source(result: Result, position: int) -> tuple[int, int]:
@@ -138,13 +240,13 @@ def _other_movie(result: Result, movie: Movie) -> ResultError:
     )
 
 
-def overlay(channel: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Draw outlines over one channel.
 
     Parameters
     ----------
-    channel : (Y, X) ndarray
-        Pixels that are not finite are drawn black.
+    image : (Y, X) ndarray, or (Y, X, 3) ndarray of uint8
+        A channel, which is stretched, or colours. Pixels that are not finite are drawn black.
     labels : (Y, X) ndarray of int
 
     Returns
@@ -152,24 +254,44 @@ def overlay(channel: np.ndarray, labels: np.ndarray) -> np.ndarray:
     (Y', X', 3) ndarray of uint8
         Enlarged by a whole factor when the frame is small, so that outlines stay thin.
     """
-    from skimage.segmentation import find_boundaries
-
-    factor = panel_factor(channel.shape)
-    gray = enlarged(_gray(channel), factor)
-    picture = np.repeat(gray[..., np.newaxis], 3, axis=2)
-    picture[find_boundaries(enlarged(labels, factor), mode="inner")] = _OUTLINE
+    factor = panel_factor(labels.shape)
+    colors = image if image.ndim == 3 else np.repeat(gray(image)[..., np.newaxis], 3, axis=2)
+    picture = enlarged(colors, factor)
+    picture[outlines_of(enlarged(labels, factor))] = OUTLINE
     return picture
 
 
-def _gray(channel: np.ndarray) -> np.ndarray:
-    """Stretch a channel to uint8; a constant one becomes black."""
+def outlines_of(labels: np.ndarray) -> np.ndarray:
+    """Return the pixels of cells that touch another cell or the background: (Y, X) of bool."""
+    from skimage.segmentation import find_boundaries
+
+    found: np.ndarray = find_boundaries(labels, mode="inner")
+    return found
+
+
+def gray(channel: np.ndarray, limits: tuple[float, float] | None = None) -> np.ndarray:
+    """Stretch a channel (Y, X) to uint8; a constant one becomes black.
+
+    Parameters
+    ----------
+    channel : (Y, X) ndarray
+    limits : (float, float) or None
+        What becomes black and white; None takes percentiles 0.5 and 99.5.
+    """
     values = np.asarray(channel, np.float64)
     known = np.isfinite(values)
     if not known.any():
         return np.zeros(values.shape, np.uint8)
-    low, high = np.percentile(values[known], (0.5, 99.5))
+    low, high = limits or np.percentile(values[known], (0.5, 99.5))
     scaled = (np.where(known, values, low) - low) / max(high - low, 1e-9)
     return (np.clip(scaled, 0, 1) * 255).astype(np.uint8)
+
+
+def colored(labels: np.ndarray) -> np.ndarray:
+    """Fill cells with colours by their number, on a dark ground: (Y, X, 3) of uint8."""
+    hue = (labels * _HUE_STEP % 1.0)[..., np.newaxis] + np.array([0.0, 1 / 3, 2 / 3])
+    colors = 75 + 150 * (0.5 + 0.5 * np.cos(2 * np.pi * hue))
+    return np.where(labels[..., np.newaxis] > 0, colors, _GROUND).astype(np.uint8)
 
 
 def panel_factor(shape: tuple[int, ...]) -> int:

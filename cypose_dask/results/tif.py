@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from cypose_dask.errors import IncompleteResultError, ResultError
+from cypose_dask.errors import IncompleteResultError, ResultError, SettingsError
 from cypose_dask.results.atomic import whole_file
 from cypose_dask.results.naming import SOFTWARE, with_position
-from cypose_dask.results.pages import FlowPages, LabelPages, Pages, ProbabilityPages
+from cypose_dask.results.pages import (
+    FlowPages,
+    LabelPages,
+    MovieLabelPages,
+    Pages,
+    ProbabilityPages,
+)
 from cypose_dask.results.store import Layout, Result, Status, open_result
 
-__all__ = ["export_debug_tifs", "export_tif"]
+__all__ = [
+    "Ids",
+    "export_debug_tifs",
+    "export_tif",
+    "imagej_scale",
+    "label_pages",
+    "require_complete",
+    "require_files",
+    "require_ids",
+    "resolution",
+]
+
+Ids = Literal["frame", "movie"]
 
 # Offsets in a TIFF that ImageJ opens have 32 bits; the rest is room for tags.
 _LARGEST_CLASSIC_BYTES = 2**32 - 2**25
@@ -27,7 +45,11 @@ _LISTED_FRAMES = 5
 
 
 def export_tif(
-    result: Result | str | Path, path: str | Path, *, allow_incomplete: bool = False
+    result: Result | str | Path,
+    path: str | Path,
+    *,
+    ids: Ids = "frame",
+    allow_incomplete: bool = False,
 ) -> list[Path]:
     """Write the labels as TIF, one file a position, streaming one block at a time.
 
@@ -36,6 +58,9 @@ def export_tif(
     result : Result, str or Path
     path : str or Path
         ``x.tif``. A movie of several positions gives ``x_p000.tif``, ``x_p001.tif``.
+    ids : "frame" or "movie"
+        ``"frame"`` numbers the cells of each frame from 1. ``"movie"`` gives every cell of every
+        frame a number of its own, over all positions, in the order of the pages.
     allow_incomplete : bool
         Write frames that were not segmented as blank pages instead of refusing.
 
@@ -51,14 +76,33 @@ def export_tif(
     IncompleteResultError
         If frames are pending, failed or damaged and `allow_incomplete` is False.
     ResultError
-        If the result contradicts itself or cannot be read, or the file cannot be written. No
-        file is left then.
+        If the result contradicts itself or cannot be read, the file cannot be written, or more
+        than 4,294,967,295 cells are to be numbered. No file is left then.
+    SettingsError
+        If `ids` is another word.
     """
-    result = _complete(result, allow_incomplete)
+    require_ids(ids)
+    result = require_complete(result, allow_incomplete)
     paths = with_position(Path(path), result.n_positions)
-    for position, target in enumerate(paths):
-        _export(result, position, LabelPages, target)
+    for position, pages in enumerate(label_pages(result, ids)):
+        require_files(result, position, pages)
+        _write(paths[position], pages)
     return paths
+
+
+def require_ids(ids: str) -> None:
+    """Raise SettingsError unless `ids` is ``"frame"`` or ``"movie"``."""
+    if ids not in get_args(Ids):
+        raise SettingsError(f'Found ids={ids!r}; expected "frame" or "movie".')
+
+
+def label_pages(result: Result, ids: Ids) -> Iterator[LabelPages]:
+    """Yield the labels of every position, numbered by `ids` as in `export_tif`."""
+    if ids == "movie":
+        yield from MovieLabelPages.of_all(result)
+        return
+    for position in range(result.n_positions):
+        yield LabelPages.of(result, position)
 
 
 def export_debug_tifs(
@@ -85,17 +129,20 @@ def export_debug_tifs(
     ResultError
         If the run did not keep flows, or as in `export_tif`.
     """
-    result = _complete(result, allow_incomplete)
+    result = require_complete(result, allow_incomplete)
     written = []
     for position, target in enumerate(with_position(Path(path), result.n_positions)):
-        for kind, pages in (("flow", FlowPages), ("prob", ProbabilityPages)):
+        for kind, pages_of in (("flow", FlowPages), ("prob", ProbabilityPages)):
             named = target.with_name(f"{target.name}.{kind}.tif")
-            _export(result, position, pages, named)
+            pages = pages_of.of(result, position)
+            require_files(result, position, pages)
+            _write(named, pages)
             written.append(named)
     return written
 
 
-def _complete(result: Result | str | Path, allow_incomplete: bool) -> Result:
+def require_complete(result: Result | str | Path, allow_incomplete: bool) -> Result:
+    """Open a result; raise IncompleteResultError if frames lack labels and that is not allowed."""
     result = result if isinstance(result, Result) else open_result(result)
     number, some = (0, []) if allow_incomplete else result.some_not_done(_LISTED_FRAMES)
     if number:
@@ -108,18 +155,7 @@ def _complete(result: Result | str | Path, allow_incomplete: bool) -> Result:
     return result
 
 
-def _export(
-    result: Result,
-    position: int,
-    kind: type[LabelPages | FlowPages | ProbabilityPages],
-    target: Path,
-) -> None:
-    pages = kind.of(result, position)
-    _require_files(result, position, pages)
-    _write(target, pages)
-
-
-def _require_files(result: Result, position: int, pages: Pages) -> None:
+def require_files(result: Result, position: int, pages: Pages) -> None:
     """Raise ResultError if a block that is done has lost its file, which would read as zeros."""
     name, step = pages.array.path.partition("/")[2], result.layout.frames_per_block
     for first in range(0, len(pages.status), step):
@@ -158,8 +194,8 @@ def _write_pages(path: Path, pages: Pages) -> None:
             compression="zlib",
             photometric="minisblack",
             software=SOFTWARE,
-            metadata={"axes": pages.axes, **(_imagej if imagej else _ome)(pages.layout)},
-            **_resolution(pages.layout, per_cm=not imagej),
+            metadata={"axes": pages.axes, **(imagej_scale if imagej else _ome)(pages.layout)},
+            **resolution(pages.layout.pixel_size_um, per_cm=not imagej),
         )
 
 
@@ -172,7 +208,8 @@ def _fits_classic(pages: Pages) -> bool:
     return stored * _DEFLATE_PER_STORED + tags <= _LARGEST_CLASSIC_BYTES
 
 
-def _imagej(layout: Layout) -> dict[str, Any]:
+def imagej_scale(layout: Layout) -> dict[str, Any]:
+    """Return the scale as ImageJ's metadata: unit, seconds between frames, um between planes."""
     unit = "um" if layout.pixel_size_um else None
     known = {"unit": unit, "finterval": layout.interval_s, "spacing": layout.z_step_um}
     return {key: value for key, value in known.items() if value}
@@ -190,11 +227,11 @@ def _ome(layout: Layout) -> dict[str, Any]:
     return {**known, **units}
 
 
-def _resolution(layout: Layout, *, per_cm: bool) -> dict[str, Any]:
+def resolution(pixel_size_um: float | None, *, per_cm: bool) -> dict[str, Any]:
     """Return the resolution tags: ImageJ takes its own unit, all others know cm and inch."""
-    if not layout.pixel_size_um:
+    if not pixel_size_um:
         return {}
-    density = (1e4 if per_cm else 1.0) / layout.pixel_size_um
+    density = (1e4 if per_cm else 1.0) / pixel_size_um
     unit = {"resolutionunit": "CENTIMETER"} if per_cm else {}
     return {"resolution": (density, density), **unit}
 

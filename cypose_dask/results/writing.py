@@ -18,6 +18,7 @@ from cypose_dask.results.store import ATTRIBUTES, COUNTS, LABELS, declared, file
 
 __all__ = [
     "checksum",
+    "create_labels",
     "create_result",
     "fsync_shard",
     "require_inside",
@@ -154,12 +155,27 @@ def write_status(path: Path, position: int, status: np.ndarray, cells: np.ndarra
 
 def _create_position(root: Any, position: int, layout: Layout) -> None:
     group = root.create_group(str(position))
+    create_labels(group, layout)
+    for name in (*layout.arrays(), *COUNTS):
+        if name != LABELS:
+            _create_array(group, name, layout)
+
+
+def create_labels(group: Any, layout: Layout, image_label: dict[str, Any] | None = None) -> None:
+    """Make the labels of one position, all zero, in its group.
+
+    Parameters
+    ----------
+    group : zarr.Group
+        Of the position.
+    layout : Layout
+    image_label : dict or None
+        What OME-NGFF keeps under ``image-label``, such as the source of the labels.
+    """
+    ome = {**label_metadata(layout), "image-label": image_label or {}}
     group.create_group("labels", attributes={"ome": {"version": "0.5", "labels": ["cells"]}})
-    group.create_group("labels/cells", attributes={"ome": label_metadata(layout)})
-    for name in layout.arrays():
-        _create_array(group, name, layout)
-    for name in COUNTS:
-        _create_array(group, name, layout)
+    group.create_group("labels/cells", attributes={"ome": ome})
+    _create_array(group, LABELS, layout)
 
 
 def _create_array(group: Any, name: str, layout: Layout) -> None:

@@ -11,6 +11,7 @@ from cypose_dask.run.finding import Source, find_movies
 from cypose_dask.run.lazy import segment_lazy
 from cypose_dask.run.outcome import MovieOutcome
 from cypose_dask.run.plan import Plan, make_plan
+from cypose_dask.run.report import write_report
 
 __all__ = [
     "Certificates",
@@ -36,4 +37,5 @@ __all__ = [
     "segment_lazy",
     "verify",
     "workers_until",
+    "write_report",
 ]
