@@ -260,6 +260,7 @@ def test_a_scheduler_that_is_not_there_is_an_error(nd2_path, cli, monkeypatch):
         raise OSError("Timed out")
 
     monkeypatch.setattr(distributed, "Client", fail)
+    monkeypatch.setattr("cypose_dask.run.clusters.existing._CONNECT_TIMEOUT_S", 1.0)
     code, _, err = cli("segment", nd2_path, "--scheduler", "tcp://127.0.0.1:9")
     assert code == 4
     assert "No Dask scheduler answers" in err

@@ -152,6 +152,7 @@ def test_no_tile_with_a_cell_is_called_empty(kind, look):
         assert not (np.array(cells) & ~occupied(image, windows, 18.0)).any()
 
 
+@pytest.mark.slow
 def test_real_frames_have_the_same_labels_without_their_empty_tiles(counted, shared_data):
     from helpers.real_truth import real_sets
 

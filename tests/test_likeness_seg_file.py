@@ -144,9 +144,9 @@ numbers = st.floats(0.125, 90, width=16)
             "diameter": numbers,
             "niter": st.none() | st.integers(1, 3000),
             "flow_threshold": st.just(0.0) | numbers,
-            "cellprob_threshold": st.floats(-6, 6, width=16),
+            "cellprob_threshold": st.floats(-6, 6, width=16, allow_subnormal=False),
             "normalize": st.sampled_from(["frame", (3.0, 70.0), (0.0, 1.0, 5.0, 6.0)]),
-            "percentiles": st.tuples(st.floats(0, 40), st.floats(60, 100)),
+            "percentiles": st.tuples(st.floats(0, 40, allow_subnormal=False), st.floats(60, 100)),
             "invert": st.booleans(),
         }
     )

@@ -192,3 +192,15 @@ def test_one_block_is_held_at_a_time(tmp_path, monkeypatch):
     monkeypatch.setattr(ome_zarr, "write_block", writing)
     exported(made, tmp_path)
     assert max(most) == made.result.layout.frames_per_block == 2
+
+
+def test_the_reference_reader_finds_movie_and_cells(tmp_path):
+    reader = pytest.importorskip("ome_zarr.reader", reason="pip install ome-zarr")
+    from ome_zarr.io import parse_url
+
+    made = hand_on(tmp_path, p=2, c=2)
+    (path,) = export_ome_zarr(made.result, tmp_path / "x.ome.zarr")
+    image, _, cells = reader.Reader(parse_url(path / "1"))()
+    assert np.array_equal(image.data[0][:, :, 0], made.pixels[:, 1, 0])
+    assert np.array_equal(cells.data[0], made.labels[:, 1])
+    assert image.metadata["channel_names"] == ["channel 0", "channel 1"]

@@ -199,6 +199,7 @@ def test_a_movie_that_workers_cannot_open_fails_its_frames(nd2_path, expected_la
     np.testing.assert_array_equal(np.asarray(result.labels()[:, 0]), expected_labels)
 
 
+@pytest.mark.slow
 def test_a_lost_scheduler_is_an_error_and_not_an_end(movie, tmp_path, expected_labels):
     path = tmp_path / "m.zarr"
 

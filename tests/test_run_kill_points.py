@@ -211,6 +211,7 @@ def test_a_killed_scheduler_is_an_error_and_the_run_goes_on_elsewhere(place, tmp
     assert_whole(place, before)
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_is_lost_while_a_run_is_planned_is_an_error_too(place, tmp_path):
     def planning(place: Place) -> bool:
         return place.tif.with_suffix(".lock").exists()

@@ -154,6 +154,12 @@ def test_a_worker_loads_the_model_once_for_all_blocks_and_runs(movie, client, tm
 
         return len(network._loaded)
 
+    def forget():
+        from cypose_dask.engine import network
+
+        network._loaded.clear()
+
+    client.run(forget)  # what other tests loaded
     segment(movie, tmp_path / "a.zarr", client=client, options=RunOptions(frames_per_block=1))
     segment(movie, tmp_path / "b.zarr", Settings(niter=20), client=client)
     assert set(client.run(loaded).values()) <= {0, 1}

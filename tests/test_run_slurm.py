@@ -232,6 +232,7 @@ def test_a_job_that_was_lost_is_replaced(pretended):
         assert other != lost
 
 
+@pytest.mark.slow
 def test_workers_leave_with_their_tasks_finished_and_are_replaced(pretended, monkeypatch, tmp_path):
     monkeypatch.setattr(slurm, "_lifetime_s", lambda walltime: 3)
     begun = tmp_path / "begun"

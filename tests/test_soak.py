@@ -139,6 +139,7 @@ def soak_of(tmp_path):
         yield make
 
 
+@pytest.mark.slow
 def test_killed_workers_cost_no_label_and_no_second_line(soak_of):
     soak = soak_of(400, seed=1)
     soak.run(kill_after=[3, 20], by_lines=True)
