@@ -23,3 +23,4 @@ def test_the_wheel_carries_every_bundled_model(tmp_path):
         names = archive.namelist()
     assert not [name for name in names if name.startswith(("tests", "scripts", "demo"))]
     assert any(name.endswith("licenses/NOTICE") for name in names)
+    assert "cypose_dask/viewer/napari.yaml" in names
