@@ -88,5 +88,5 @@ def test_a_changed_store_is_found_under_movie_ids_too(tmp_path):
 
 def test_another_word_is_refused(tmp_path):
     result = write_result(tmp_path / "m.zarr", make_labels(t=2))
-    with pytest.raises(SettingsError, match='expected "frame" or "movie"'):
+    with pytest.raises(SettingsError, match='expected "frame", "movie" or "track"'):
         export_tif(result, tmp_path / "x.tif", ids="cell")

@@ -42,9 +42,9 @@ def parse_frames(ctx: click.Context, param: click.Parameter, text: str | None) -
 )  # fmt: skip
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The .tif, or folder.")
 @click.option(
-    "--ids", type=click.Choice(["frame", "movie"]),
-    help="Number the cells of each frame from 1, or every cell of the movie. (tif, trackmate) "
-         "[default: frame]",
+    "--ids", type=click.Choice(["frame", "movie", "track"]),
+    help="Number the cells of each frame from 1, or every cell of the movie, or keep the number "
+         "of a linked cell. (tif, trackmate) [default: frame]",
 )  # fmt: skip
 @click.option("--frames", callback=parse_frames, metavar="LIST",
               help="Frames of the movie, such as 0,10,20-25. (seg-npy)")  # fmt: skip

@@ -30,6 +30,7 @@ _PATIENCE_S, _QUEUE_S = 300.0, 7 * 86400.0
 @click.argument("sources", nargs=-1, required=True, metavar="MOVIE...")
 @segmentation_options
 @click.option("--preview", is_flag=True, help="Draw outlines over three frames, as PNG.")
+@click.option("--link", is_flag=True, help="Link cells over time, as `cypose-dask link` does.")
 @click.option(
     "--progress", type=click.Choice(KINDS), default="auto", show_default=True,
     help="How a run tells how far it is; json is one object a line, for programs.",
@@ -61,7 +62,9 @@ def command(sources: tuple[str, ...], output: Path | None, recursive: bool, **gi
         reporter.cluster(client.dashboard_link)
         job = replace(job, watcher=watcher_of(reporter, log))
         outcomes = segment_files(movies, output, client=client, job=job)
-    as_json = given["progress"] == "json"
+        as_json = given["progress"] == "json"
+        if given["link"]:
+            _link(outcomes, client, to_stderr=as_json)
     if given["preview"]:
         _draw(outcomes, job.open_options, to_stderr=as_json)
     return summarise(outcomes, quiet=as_json)
@@ -113,6 +116,22 @@ def _restoration(given: dict[str, Any]) -> str | None:
     from cypose_dask.settings import DEFAULT_RESTORATION
 
     return given["restoration"] or (DEFAULT_RESTORATION if given["denoise"] else None)
+
+
+def _link(outcomes: list[Any], client: Any, *, to_stderr: bool) -> None:
+    from cypose_dask.cli.link import echo_linked
+    from cypose_dask.errors import CyposeError
+    from cypose_dask.results import open_result
+    from cypose_dask.run import link
+
+    for outcome in outcomes:
+        if outcome.error is not None:
+            continue
+        try:
+            result = open_result(outcome.names.zarr)
+            echo_linked(link(result, client=client), result.layout, to_stderr=to_stderr)
+        except CyposeError as error:  # the labels are there, and stay
+            click.echo(f"warning   not linked: {error}", err=True)
 
 
 def _draw(outcomes: list[Any], open_options: dict[str, Any], *, to_stderr: bool) -> None:

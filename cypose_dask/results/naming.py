@@ -22,6 +22,7 @@ from cypose_dask.errors import SettingsError
 __all__ = [
     "SOFTWARE",
     "OutputNames",
+    "beside",
     "is_own_output",
     "journal_of",
     "lock_of",
@@ -64,25 +65,26 @@ class OutputNames:
 
 def journal_of(store: Path) -> Path:
     """Return the journal's path of a result store: ``movie.zarr`` -> ``movie.journal.jsonl``."""
-    return _beside(store, ".journal.jsonl")
+    return beside(store, ".journal.jsonl")
 
 
 def lock_of(store: Path) -> Path:
     """Return the lock's path of a result store: ``movie.zarr`` -> ``movie.lock``."""
-    return _beside(store, ".lock")
+    return beside(store, ".lock")
 
 
 def log_of(store: Path) -> Path:
     """Return the path of a result's log: ``movie.zarr`` -> ``movie.log``."""
-    return _beside(store, ".log")
+    return beside(store, ".log")
 
 
 def run_json_of(store: Path) -> Path:
     """Return the path of a result's record: ``movie.zarr`` -> ``movie_run.json``."""
-    return _beside(store, "_run.json")
+    return beside(store, "_run.json")
 
 
-def _beside(store: Path, ending: str) -> Path:
+def beside(store: Path, ending: str) -> Path:
+    """Return the path of what lies beside a result store: ``movie.zarr`` -> ``movie`` + ending."""
     return store.with_name(f"{store.name.removesuffix('.zarr')}{ending}")
 
 

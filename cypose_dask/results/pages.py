@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from cypose_dask.errors import ResultError
+from cypose_dask.results.linking import LinkedCells
 from cypose_dask.results.store import READ_ERRORS, Layout, Result, Status
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "MovieLabelPages",
     "Pages",
     "ProbabilityPages",
+    "TrackLabelPages",
     "read_array",
 ]
 
@@ -177,6 +179,35 @@ class MovieLabelPages(LabelPages):
         labels = LabelPages._converted(self, page, frame)
         # uint32: the sum was checked to fit, and no page is held in 64 bits.
         return np.where(labels > 0, labels + np.uint32(self.offsets[frame]), np.uint32(0))
+
+
+@dataclass(frozen=True, slots=True)
+class TrackLabelPages(LabelPages):
+    """Labels of one position, each cell with the number of its track.
+
+    Attributes
+    ----------
+    tracks : LinkedCells
+    """
+
+    tracks: LinkedCells
+
+    @classmethod
+    def of_tracks(cls, result: Result, position: int, tracks: LinkedCells) -> TrackLabelPages:
+        """Take the labels of a position, whose cells were linked."""
+        number = len(tracks.parent)
+        dtype = np.dtype(np.uint16 if number <= np.iinfo(np.uint16).max else np.uint32)
+        array = result.labels(position)
+        return cls(*_start(result, position, array), dtype=dtype, tracks=tracks)
+
+    @property
+    def highest(self) -> int:
+        """The highest number of a track."""
+        return len(self.tracks.parent)
+
+    def _converted(self, page: np.ndarray, frame: tuple[int, int]) -> np.ndarray:
+        labels = LabelPages._converted(self, page, frame)
+        return np.concatenate([[0], self.tracks.of_frame(frame[0] + self.first)])[labels]
 
 
 def _cells_done(result: Result, position: int) -> np.ndarray:

@@ -17,8 +17,10 @@ from cypose_dask.results.pages import (
     MovieLabelPages,
     Pages,
     ProbabilityPages,
+    TrackLabelPages,
 )
 from cypose_dask.results.store import Layout, Result, Status, open_result
+from cypose_dask.results.tracks import read_tracks
 
 __all__ = [
     "Ids",
@@ -32,7 +34,7 @@ __all__ = [
     "resolution",
 ]
 
-Ids = Literal["frame", "movie"]
+Ids = Literal["frame", "movie", "track"]
 
 # Offsets in a TIFF that ImageJ opens have 32 bits; the rest is room for tags.
 _LARGEST_CLASSIC_BYTES = 2**32 - 2**25
@@ -58,9 +60,10 @@ def export_tif(
     result : Result, str or Path
     path : str or Path
         ``x.tif``. A movie of several positions gives ``x_p000.tif``, ``x_p001.tif``.
-    ids : "frame" or "movie"
+    ids : "frame", "movie" or "track"
         ``"frame"`` numbers the cells of each frame from 1. ``"movie"`` gives every cell of every
-        frame a number of its own, over all positions, in the order of the pages.
+        frame a number of its own, over all positions, in the order of the pages. ``"track"`` gives
+        a cell the number of its track in all frames, each position from 1 (`cypose_dask.link`).
     allow_incomplete : bool
         Write frames that were not segmented as blank pages instead of refusing.
 
@@ -76,8 +79,8 @@ def export_tif(
     IncompleteResultError
         If frames are pending, failed or damaged and `allow_incomplete` is False.
     ResultError
-        If the result contradicts itself or cannot be read, the file cannot be written, or more
-        than 4,294,967,295 cells are to be numbered. No file is left then.
+        If the result contradicts itself or cannot be read, the file cannot be written, more than
+        4,294,967,295 cells are to be numbered, or there are no tracks. No file is left then.
     SettingsError
         If `ids` is another word.
     """
@@ -91,15 +94,19 @@ def export_tif(
 
 
 def require_ids(ids: str) -> None:
-    """Raise SettingsError unless `ids` is ``"frame"`` or ``"movie"``."""
+    """Raise SettingsError unless `ids` is one of `Ids`."""
     if ids not in get_args(Ids):
-        raise SettingsError(f'Found ids={ids!r}; expected "frame" or "movie".')
+        raise SettingsError(f'Found ids={ids!r}; expected "frame", "movie" or "track".')
 
 
 def label_pages(result: Result, ids: Ids) -> Iterator[LabelPages]:
     """Yield the labels of every position, numbered by `ids` as in `export_tif`."""
     if ids == "movie":
         yield from MovieLabelPages.of_all(result)
+        return
+    if ids == "track":
+        for position, cells in enumerate(read_tracks(result)):
+            yield TrackLabelPages.of_tracks(result, position, cells)
         return
     for position in range(result.n_positions):
         yield LabelPages.of(result, position)

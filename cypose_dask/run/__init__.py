@@ -9,6 +9,7 @@ from cypose_dask.run.estimation import Estimate, estimate, workers_until
 from cypose_dask.run.execute import Progress, segment
 from cypose_dask.run.finding import Source, find_movies
 from cypose_dask.run.lazy import segment_lazy
+from cypose_dask.run.link import Linked, link
 from cypose_dask.run.outcome import MovieOutcome
 from cypose_dask.run.plan import Plan, make_plan
 from cypose_dask.run.report import write_report
@@ -19,6 +20,7 @@ __all__ = [
     "Finding",
     "Gpus",
     "Job",
+    "Linked",
     "MovieOutcome",
     "Plan",
     "Progress",
@@ -30,6 +32,7 @@ __all__ = [
     "convert_movie",
     "estimate",
     "find_movies",
+    "link",
     "make_plan",
     "profile",
     "segment",

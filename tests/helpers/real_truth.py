@@ -102,3 +102,14 @@ def _outlines(path: Path, frame: int) -> Iterator[tuple[int, np.ndarray]]:
         if mesh.shape[0] >= 4 and mesh.shape[1] == 4:  # lost cells keep an empty mesh
             around = np.vstack([mesh[:, :2], mesh[::-1, 2:]]) - 1.0  # MATLAB counts from 1
             yield int(number), around[:, ::-1]
+
+
+def oufti_ancestors(path: Path) -> dict[int, int]:
+    """The mother of each cell of an Oufti file that has one."""
+    cells = scipy.io.loadmat(path, squeeze_me=True, struct_as_record=False)["cellList"]
+    return {
+        int(number): int(np.atleast_1d(cell.ancestors)[-1])
+        for ids, frame in zip(cells.cellId, cells.meshData, strict=True)
+        for number, cell in zip(np.atleast_1d(ids), np.atleast_1d(frame), strict=True)
+        if len(np.atleast_1d(cell.ancestors))
+    }

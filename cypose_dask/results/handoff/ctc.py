@@ -18,16 +18,18 @@ from pathlib import Path
 
 import numpy as np
 
-from cypose_dask.errors import SettingsError
+from cypose_dask.errors import ResultError, SettingsError
 from cypose_dask.movies import Movie
 from cypose_dask.results.atomic import whole_folder
 from cypose_dask.results.handoff.choice import explained
-from cypose_dask.results.handoff.tracks import Track, TrackRow, Tracks
+from cypose_dask.results.handoff.tracks import Track, TrackRow, Tracks, tracks_of
+from cypose_dask.results.linking import LinkedCells
 from cypose_dask.results.naming import SOFTWARE
 from cypose_dask.results.pages import LabelPages
 from cypose_dask.results.source import frame_or_blank, network_movie
 from cypose_dask.results.store import Result, Status
 from cypose_dask.results.tif import require_complete, require_files
+from cypose_dask.results.tracks import has_tracks, read_tracks
 
 __all__ = ["export_ctc"]
 
@@ -53,7 +55,7 @@ def export_ctc(
     folder : str or Path
         A new folder.
     tracks : sequence of Tracks or None
-        One for each position.
+        One for each position. None takes those of `cypose_dask.link`.
     unlinked : bool
         Make every cell of every frame a track of its own, without parents. Masks are then right
         for segmentation, and worth nothing as tracks.
@@ -71,8 +73,8 @@ def export_ctc(
     Raises
     ------
     SettingsError
-        If there are neither `tracks` nor `unlinked`, more tracks than uint16 numbers, planes, or
-        tracks that contradict the labels or each other.
+        If there are `tracks` and `unlinked`, more tracks than uint16 numbers, planes, or tracks
+        that contradict the labels or each other.
     IncompleteResultError
         If frames have no labels and `allow_incomplete` is False.
     MovieNotFoundError
@@ -80,8 +82,8 @@ def export_ctc(
     MovieError
         If it cannot be read.
     ResultError
-        If the result is damaged, there is something at `folder`, or it cannot be written. Nothing
-        is left then.
+        If the cells were not linked, the result is damaged, there is something at `folder`, or it
+        cannot be written. Nothing is left then.
     """
     result, folder = require_complete(result, allow_incomplete), Path(folder)
     chosen = _chosen(result, tracks, unlinked=unlinked)
@@ -101,20 +103,28 @@ def _chosen(result: Result, tracks: Sequence[Tracks] | None, *, unlinked: bool) 
             f"{result.path} has {result.layout.planes} planes, whose cells are numbered plane by "
             "plane; the Cell Tracking Challenge numbers volumes. Export a movie of one plane."
         )
-    if (tracks is None) != unlinked:
-        raise SettingsError(
-            "A folder of the Cell Tracking Challenge needs tracks. Link the cells first "
-            "(`cypose-dask link`), or write every cell of every frame as a track of its own with "
-            "--unlinked, to score the segmentation alone. Choose one of both."
-        )
-    if tracks is None:
+    if unlinked and tracks is not None:
+        raise SettingsError("There are tracks, and unlinked cells were asked for; choose one.")
+    if unlinked:
         return [_alone(result, position) for position in range(result.n_positions)]
+    if tracks is None:
+        return [tracks_of(cells) for cells in _linked(result)]
     if len(tracks) != result.n_positions:
         raise SettingsError(
             f"{result.path} has {result.n_positions} positions, and tracks of {len(tracks)} were "
             "given. Expected one for each."
         )
     return tracks
+
+
+def _linked(result: Result) -> list[LinkedCells]:
+    if not has_tracks(result):
+        raise ResultError(
+            f"{result.path}: a folder of the Cell Tracking Challenge needs tracks, and its cells "
+            f"were not linked. Link them (cypose-dask link {result.path}), or write every cell of "
+            "every frame as a track of its own with --unlinked, to score the segmentation alone."
+        )
+    return read_tracks(result)
 
 
 def _alone(result: Result, position: int) -> Tracks:

@@ -8,7 +8,9 @@ from typing import Protocol
 
 import numpy as np
 
-__all__ = ["Track", "TrackRow", "Tracks"]
+from cypose_dask.results.linking import LinkedCells
+
+__all__ = ["Track", "TrackRow", "Tracks", "tracks_of"]
 
 
 class TrackRow(Protocol):
@@ -55,3 +57,14 @@ class Tracks:
 
     table: Iterable[TrackRow]
     ids: Callable[[int], np.ndarray]
+
+
+def tracks_of(cells: LinkedCells) -> Tracks:
+    """Return the tracks of a position that were linked here; none has a gap."""
+    cells = cells.unbroken()
+    begin, end = cells.spans()
+    rows = zip(begin.tolist(), end.tolist(), cells.parent.tolist(), strict=True)
+    return Tracks(
+        table=[Track(number, *row) for number, row in enumerate(rows, 1)],
+        ids=cells.of_frame,
+    )

@@ -8,6 +8,7 @@ from cypose_dask.errors import CyposeError, ResultError, SettingsError
 from cypose_dask.movies import Movie
 from cypose_dask.results import Result, open_result
 from cypose_dask.results.atomic import whole_file
+from cypose_dask.results.naming import beside
 from cypose_dask.results.preview import read_view
 from cypose_dask.results.report import (
     Content,
@@ -107,7 +108,7 @@ def write_report(
 
 def report_name(store: Path) -> Path:
     """Return the path of a result's report: ``movie.zarr`` -> ``movie_report.html``."""
-    return store.with_name(f"{store.name.removesuffix('.zarr')}_report.html")
+    return beside(store, "_report.html")
 
 
 def _check(frames: int, picture_px: int) -> None:
