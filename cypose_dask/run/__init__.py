@@ -10,6 +10,7 @@ from cypose_dask.run.execute import Progress, segment
 from cypose_dask.run.finding import Source, find_movies
 from cypose_dask.run.lazy import segment_lazy
 from cypose_dask.run.link import Linked, link
+from cypose_dask.run.measure import Measured, measure
 from cypose_dask.run.outcome import MovieOutcome
 from cypose_dask.run.plan import Plan, make_plan
 from cypose_dask.run.report import write_report
@@ -21,6 +22,7 @@ __all__ = [
     "Gpus",
     "Job",
     "Linked",
+    "Measured",
     "MovieOutcome",
     "Plan",
     "Progress",
@@ -34,6 +36,7 @@ __all__ = [
     "find_movies",
     "link",
     "make_plan",
+    "measure",
     "profile",
     "segment",
     "segment_files",

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cypose_dask.engine import usable_cores
 from cypose_dask.errors import RunError
 from cypose_dask.results import Result
 from cypose_dask.run.clusters import active_client, connect
@@ -58,7 +59,7 @@ def each_block(
     work : callable
         Is given the path of the store and a block; can be pickled, and changes no file.
     client : distributed.Client or None
-        None uses the active client; without one, a process of its own on this machine.
+        None uses the active client; without one, a process for each core of this machine.
 
     Raises
     ------
@@ -66,7 +67,7 @@ def each_block(
         If the cluster loses its scheduler or too many workers.
     """
     client = client or active_client()
-    with nullcontext(client) if client else connect() as client:
+    with nullcontext(client) if client else connect(workers=usable_cores()) as client:
         yield from _in_order(client, _blocks(result), (work, result.path.resolve()))
 
 
