@@ -1,11 +1,15 @@
 #!/usr/bin/env python
-"""Make docs/pictures/napari.png, or the PNG that is named: napari with a result and our widget.
+"""Make the screenshots of the documentation: docs/pictures/report.png and napari.png.
 
-Needs napari 0.9, Qt (``pip install pyqt6``) and a screen with OpenGL, or ``xvfb-run -a``.
+    python scripts/screenshots.py report [FILE.png]    needs Chromium
+    xvfb-run -a python scripts/screenshots.py napari [FILE.png]
+
+The latter needs napari 0.9, Qt (``pip install pyqt6``) and a screen with OpenGL, such as xvfb's.
 """
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,24 +18,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tifffile
 from PIL import Image
 
 import cypose_dask as cd
+from cypose_dask.learn import synthetic_movie
 
 ROOT = Path(__file__).resolve().parents[1]
-PLACE = ROOT / "docs" / "pictures" / "napari.png"
-WINDOW_PX, WIDGET_PX = (1180, 720), 290
+PICTURES = ROOT / "docs" / "pictures"
+WINDOW_PX, WIDGET_PX, REPORT_PX = (1180, 720), 290, (1200, 2100)
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 COLOURS = 128
 # The frame that is shown, and the most that the picture adds to the repository.
 FRAME, MOST_BYTES = 6, 150_000
 
 
 def main() -> None:
-    """Segment the demo movie, show the result, and take a picture of the window."""
+    """Segment the demo movie, and take a picture of what was asked for."""
+    if len(sys.argv) not in (2, 3) or sys.argv[1] not in SHOWN:
+        raise SystemExit(__doc__)
+    name = sys.argv[1]
+    place = Path(sys.argv[2]) if len(sys.argv) == 3 else PICTURES / f"{name}.png"
     with tempfile.TemporaryDirectory() as folder:
-        result = demo_result(Path(folder))
-        picture = pictured(result)
-    save(picture, Path(sys.argv[1]) if len(sys.argv) > 1 else PLACE)
+        picture = SHOWN[name](Path(folder))
+    save(picture, place)
 
 
 def demo_result(folder: Path) -> Path:
@@ -42,13 +52,40 @@ def demo_result(folder: Path) -> Path:
     return cd.segment(movie, folder / "movie.zarr").path
 
 
-def pictured(result: Path) -> np.ndarray:
-    """Open a result in napari with the widget beside it, and return the window (Y, X, 4)."""
+def of_report(folder: Path) -> np.ndarray:
+    """Write the report of a movie with a blank frame, and return it as Chromium shows it."""
+    film = synthetic_movie(n_frames=24, shape=(224, 320), seed=4, n_channels=1)
+    frames = film.frames[:, 0]
+    frames[15] = frames.min()
+    resolution = (1 / film.pixel_size_um,) * 2
+    about = {"axes": "TYX", "unit": "um", "finterval": film.interval_s}
+    path = folder / "movie.tif"
+    tifffile.imwrite(path, frames, imagej=True, resolution=resolution, metadata=about)
+    result = cd.segment(cd.open_movie(path), folder / "movie.zarr")
+    return shown(cd.write_report(result, folder / "movie_report.html"))
+
+
+def shown(page: Path) -> np.ndarray:
+    """Return a page as Chromium shows it (Y, X, 3), at two thirds of its size."""
+    picture = page.with_suffix(".png")
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        raise SystemExit(f"There is no browser here; looked for {', '.join(BROWSERS)}.")
+    flags = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars")
+    size = f"--window-size={REPORT_PX[0]},{REPORT_PX[1]}"
+    where = (f"--screenshot={picture}", page.absolute().as_uri())
+    subprocess.run([browser, *flags, size, *where], check=True, capture_output=True)
+    image = Image.open(picture).convert("RGB")
+    return np.asarray(image.resize((REPORT_PX[0] * 2 // 3, REPORT_PX[1] * 2 // 3)))
+
+
+def of_napari(folder: Path) -> np.ndarray:
+    """Open the demo's result in napari with the widget beside it; return the window (Y, X, 4)."""
     import napari
 
     viewer = napari.Viewer(show=True)
     viewer.window.resize(*WINDOW_PX)
-    viewer.open(str(result), plugin="cypose-dask")
+    viewer.open(str(demo_result(folder)), plugin="cypose-dask")
     arrange(viewer)
     dock, _ = viewer.window.add_plugin_dock_widget("cypose-dask", "Segment the current frame")
     dock.setMaximumWidth(WIDGET_PX)
@@ -87,6 +124,9 @@ def save(picture: np.ndarray, place: Path) -> None:
     if place.stat().st_size > MOST_BYTES:
         raise SystemExit(f"{place} has {place.stat().st_size} bytes; at most {MOST_BYTES}.")
     print(f"picture   {place}")
+
+
+SHOWN = {"report": of_report, "napari": of_napari}
 
 
 if __name__ == "__main__":

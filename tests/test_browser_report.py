@@ -1,8 +1,13 @@
 """The report in a real browser without a network: it is silent, moves by keyboard, and is seen."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+from PIL import Image
 
+from conftest import ROOT
 from cypose_dask.results import Status
 from cypose_dask.run import segment, write_report
 from cypose_dask.settings import Settings
@@ -204,3 +209,17 @@ def test_it_can_be_printed(opened):
     assert opened.value(shown.format(".sheet")) == "grid"
     assert len(opened.do("Page.printToPDF")["data"]) > 10_000
     opened.do("Emulation.setEmulatedMedia", media="")
+
+
+@pytest.mark.slow
+def test_the_picture_of_the_documentation_can_be_made_again(tmp_path):
+    if chromium() is None:
+        pytest.skip("there is no Chromium on this machine")
+    made = tmp_path / "report.png"
+    script = ROOT / "scripts" / "screenshots.py"
+    subprocess.run([sys.executable, script, "report", made], check=True)
+    sizes = []
+    for path in (made, ROOT / "docs" / "pictures" / "report.png"):
+        with Image.open(path) as image:
+            sizes.append(image.size)
+    assert sizes[0] == sizes[1]

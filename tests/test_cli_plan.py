@@ -32,7 +32,7 @@ def test_plan_has_the_options_of_segment():
         return {(p.name, *p.opts) for p in command.params}
 
     own = {name for name, *_ in spellings(plan_command) ^ spellings(segment_command)}
-    assert own == {"deadline_s", "preview", "progress"}
+    assert own == {"deadline_s", "link", "preview", "progress", "report"}
 
 
 def test_a_plan_says_what_a_run_would_take(plan, nd2_path, tmp_path):

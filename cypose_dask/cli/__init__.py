@@ -25,6 +25,7 @@ COMMANDS = {
     "info": "Show axes, channels, and what a run would do.",
     "status": "Show how far results are, and which frames failed.",
     "report": "Write one HTML file that shows a result.",
+    "preview": "Draw a result: frames side by side, or a film.",
     "measure": "Write a table of every cell in every frame.",
     "link": "Follow cells over time, and through divisions.",
     "verify": "Read a result again and check it, down to the labels.",

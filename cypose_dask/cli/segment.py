@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import fields, replace
 from pathlib import Path
@@ -30,6 +31,7 @@ _PATIENCE_S, _QUEUE_S = 300.0, 7 * 86400.0
 @click.argument("sources", nargs=-1, required=True, metavar="MOVIE...")
 @segmentation_options
 @click.option("--preview", is_flag=True, help="Draw outlines over three frames, as PNG.")
+@click.option("--report", is_flag=True, help="Write a report, as `cypose-dask report` does.")
 @click.option("--link", is_flag=True, help="Link cells over time, as `cypose-dask link` does.")
 @click.option(
     "--progress", type=click.Choice(KINDS), default="auto", show_default=True,
@@ -67,6 +69,8 @@ def command(sources: tuple[str, ...], output: Path | None, recursive: bool, **gi
             _link(outcomes, client, to_stderr=as_json)
     if given["preview"]:
         _draw(outcomes, job.open_options, to_stderr=as_json)
+    if given["report"]:
+        _report(outcomes, to_stderr=as_json)
     return summarise(outcomes, quiet=as_json)
 
 
@@ -120,27 +124,46 @@ def _restoration(given: dict[str, Any]) -> str | None:
 
 def _link(outcomes: list[Any], client: Any, *, to_stderr: bool) -> None:
     from cypose_dask.cli.link import echo_linked
-    from cypose_dask.errors import CyposeError
     from cypose_dask.results import open_result
     from cypose_dask.run import link
 
+    def link_one(outcome: Any) -> None:
+        result = open_result(outcome.names.zarr)
+        echo_linked(link(result, client=client), result.layout, to_stderr=to_stderr)
+
+    _for_each(outcomes, link_one, "not linked")
+
+
+def _report(outcomes: list[Any], *, to_stderr: bool) -> None:
+    from cypose_dask.run import write_report
+
+    def report_one(outcome: Any) -> None:
+        path = write_report(outcome.names.zarr, movie=outcome.source)
+        click.echo(f"report    {path}", err=to_stderr)
+
+    _for_each(outcomes, report_one, "no report")
+
+
+def _for_each(outcomes: list[Any], act: Callable[[Any], None], otherwise: str) -> None:
+    """Act on each movie that was segmented; what fails is told, for the labels are there."""
+    from cypose_dask.errors import CyposeError
+
     for outcome in outcomes:
-        if outcome.error is not None:
-            continue
-        try:
-            result = open_result(outcome.names.zarr)
-            echo_linked(link(result, client=client), result.layout, to_stderr=to_stderr)
-        except CyposeError as error:  # the labels are there, and stay
-            click.echo(f"warning   not linked: {error}", err=True)
+        if outcome.error is None:
+            try:
+                act(outcome)
+            except CyposeError as error:
+                click.echo(f"warning   {otherwise}: {error}", err=True)
 
 
 def _draw(outcomes: list[Any], open_options: dict[str, Any], *, to_stderr: bool) -> None:
     from cypose_dask.movies import open_movie
     from cypose_dask.results import save_preview
+    from cypose_dask.results.naming import beside
 
     for outcome in outcomes:
         if outcome.error is None:
             movie = open_movie(outcome.source, **open_options)
-            name = f"{outcome.names.zarr.stem}_preview.png"
-            path = save_preview(outcome.names.zarr, movie, outcome.names.zarr.with_name(name))
+            store = outcome.names.zarr
+            path = save_preview(store, movie, beside(store, "_preview.png"))
             click.echo(f"preview   {path}", err=to_stderr)

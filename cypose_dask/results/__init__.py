@@ -1,5 +1,6 @@
 """The result zarr, and everything that is made from it: TIFs, previews, the run's record."""
 
+from cypose_dask.results.animation import save_animation
 from cypose_dask.results.handoff import (
     Track,
     Tracks,
@@ -33,6 +34,7 @@ __all__ = [
     "is_own_output",
     "open_result",
     "output_names",
+    "save_animation",
     "save_preview",
     "tif_name",
 ]

@@ -20,7 +20,9 @@ __all__ = [
     "View",
     "captioned",
     "colored",
+    "contrast",
     "enlarged",
+    "evenly",
     "gray",
     "outlines_of",
     "overlay",
@@ -42,7 +44,7 @@ _CAPTION_LETTER_PX = 9
 
 def save_preview(
     result: Result | str | Path,
-    movie: Movie,
+    movie: Movie | None,
     path: str | Path,
     *,
     position: int = 0,
@@ -53,8 +55,8 @@ def save_preview(
     Parameters
     ----------
     result : Result, str or Path
-    movie : Movie
-        The movie that the result was made from.
+    movie : Movie or None
+        The movie that the result was made from; None draws coloured labels alone.
     path : str or Path
         The PNG.
     position : int
@@ -76,7 +78,7 @@ def save_preview(
     """
     result = result if isinstance(result, Result) else open_result(result)
     frames = result.layout.frames
-    chosen = _evenly(frames) if times is None else [int(t) for t in times]
+    chosen = evenly(frames, _PANELS) if times is None else [int(t) for t in times]
     _check_choice(chosen, frames, (position, result.n_positions))
     panels = [_panel(result, movie, (t, position)) for t in chosen]
     save_sheet(np.concatenate(panels, axis=1), path)
@@ -100,8 +102,9 @@ def save_sheet(sheet: np.ndarray, path: str | Path) -> None:
         Image.fromarray(sheet).save(partial, format="PNG", pnginfo=mark)
 
 
-def _evenly(frames: int) -> list[int]:
-    return sorted({int(t) for t in np.linspace(0, frames - 1, _PANELS).round()})
+def evenly(frames: int, most: int) -> list[int]:
+    """Choose some of a number of frames, spread evenly; the first and the last are among them."""
+    return sorted({int(t) for t in np.linspace(0, frames - 1, most).round()})
 
 
 def _check_choice(times: list[int], frames: int, position: tuple[int, int]) -> None:
@@ -269,6 +272,15 @@ def outlines_of(labels: np.ndarray) -> np.ndarray:
     return found
 
 
+def contrast(channel: np.ndarray) -> tuple[float, float] | None:
+    """Return what becomes black and white in a channel; None if no pixel is finite."""
+    known = channel[np.isfinite(channel)]
+    if not known.size:
+        return None
+    low, high = np.percentile(known, (0.5, 99.5))
+    return float(low), float(high)
+
+
 def gray(channel: np.ndarray, limits: tuple[float, float] | None = None) -> np.ndarray:
     """Stretch a channel (Y, X) to uint8; a constant one becomes black.
 
@@ -276,14 +288,14 @@ def gray(channel: np.ndarray, limits: tuple[float, float] | None = None) -> np.n
     ----------
     channel : (Y, X) ndarray
     limits : (float, float) or None
-        What becomes black and white; None takes percentiles 0.5 and 99.5.
+        What becomes black and white; None takes percentiles 0.5 and 99.5 (`contrast`).
     """
     values = np.asarray(channel, np.float64)
-    known = np.isfinite(values)
-    if not known.any():
+    ends = limits or contrast(values)
+    if ends is None:
         return np.zeros(values.shape, np.uint8)
-    low, high = limits or np.percentile(values[known], (0.5, 99.5))
-    scaled = (np.where(known, values, low) - low) / max(high - low, 1e-9)
+    low, high = ends
+    scaled = (np.where(np.isfinite(values), values, low) - low) / max(high - low, 1e-9)
     return (np.clip(scaled, 0, 1) * 255).astype(np.uint8)
 
 

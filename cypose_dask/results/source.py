@@ -8,11 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from cypose_dask.errors import DamagedFrameError, MovieError, MovieNotFoundError, ResultError
+from cypose_dask.errors import (
+    CyposeError,
+    DamagedFrameError,
+    MovieError,
+    MovieNotFoundError,
+    ResultError,
+)
 from cypose_dask.movies import Movie, open_movie
 from cypose_dask.results.store import Result
 
-__all__ = ["frame_or_blank", "movie_of", "network_movie"]
+__all__ = ["frame_or_blank", "movie_if_found", "movie_of", "network_movie"]
 
 
 def movie_of(
@@ -48,6 +54,24 @@ def movie_of(
         f"The movie of {result.path}, whose pixels are needed, was not found: {'; '.join(tried)}. "
         "Say where it lies now with --movie PATH (movie=)."
     )
+
+
+def movie_if_found(result: Result, movie: str | Path | None = None) -> tuple[Movie | None, str]:
+    """Open the movie of a result, or say why its labels are shown alone.
+
+    Raises
+    ------
+    MovieNotFoundError
+        If `movie` is named and is not the one that was segmented, or cannot be opened.
+    """
+    try:
+        return movie_of(result, movie), ""
+    except CyposeError as error:
+        if movie is not None:
+            raise
+        unnamed = isinstance(error, ResultError)
+        why = "The result does not say where its movie was." if unnamed else str(error)
+        return None, f"Labels are shown alone. {why}"
 
 
 def network_movie(result: Result, movie: str | Path | None = None) -> tuple[Movie, bool]:

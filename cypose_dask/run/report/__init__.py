@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cypose_dask.errors import CyposeError, ResultError, SettingsError
+from cypose_dask.errors import SettingsError
 from cypose_dask.movies import Movie
 from cypose_dask.results import Result, open_result
 from cypose_dask.results.atomic import whole_file
@@ -21,7 +21,7 @@ from cypose_dask.results.report import (
     render,
 )
 from cypose_dask.results.report.numbers import Place
-from cypose_dask.results.source import movie_of
+from cypose_dask.results.source import movie_if_found
 from cypose_dask.run.report.choice import chosen_places
 from cypose_dask.run.report.facts import card_of, facts_of, title_of
 from cypose_dask.run.report.recorded import Recorded, recorded_numbers
@@ -83,7 +83,7 @@ def write_report(
     _check(frames, picture_px)
     state = state_of(result if isinstance(result, Result) else open_result(result))
     target = Path(path) if path else report_name(state.result.path)
-    source, note = _source(state.result, movie)
+    source, note = movie_if_found(state.result, movie)
     recorded = recorded_numbers(state)
     found = flags_of_numbers(recorded.numbers)
     places = chosen_places(recorded.numbers, found, frames)
@@ -116,18 +116,6 @@ def _check(frames: int, picture_px: int) -> None:
         raise SettingsError(f"frames is {frames}; choose 1 to {MOST_FRAMES}.")
     if not 64 <= picture_px <= 4096:
         raise SettingsError(f"picture_px is {picture_px}; choose 64 to 4096.")
-
-
-def _source(result: Result, movie: str | Path | None) -> tuple[Movie | None, str]:
-    """Open the movie, or say why labels are shown alone; one that is named must be right."""
-    try:
-        return movie_of(result, movie), ""
-    except CyposeError as error:
-        if movie is not None:
-            raise
-        unnamed = isinstance(error, ResultError)
-        why = "The result does not say where its movie was." if unnamed else str(error)
-        return None, f"Labels are shown alone. {why}"
 
 
 def _shots(
