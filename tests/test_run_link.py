@@ -218,3 +218,10 @@ def test_the_challenge_gets_no_track_through_blank_masks(tmp_path, client):
         export_ctc(made.result, tmp_path / "ctc")
     (folder,) = export_ctc(made.result, tmp_path / "ctc", allow_incomplete=True)
     assert (folder / "res_track.txt").read_text().splitlines() == ["1 0 0 0", "2 2 3 1"]
+
+
+def test_progress_counts_the_frames_of_all_positions(tmp_path, client):
+    labels = np.stack([LABELS, LABELS], axis=1)[:, :, None]
+    result, told = write_result(tmp_path / "movie.zarr", labels), []
+    link(result, client=client, progress=lambda *pair: told.append(pair))
+    assert told == [(2, 10), (4, 10), (5, 10), (7, 10), (9, 10), (10, 10)]

@@ -37,13 +37,14 @@ def command(result: Path, gap: int, linker: str, **given: Any) -> int:
     Exit code 0 when every frame has labels, 1 when some were passed over.
     """
     quiet_libraries()
+    from cypose_dask.cli.progress import frames_bar
     from cypose_dask.results import open_result
     from cypose_dask.results.handoff import frames_without_labels
     from cypose_dask.run import connect, link
 
     opened, cluster = open_result(result), take_cluster(given)
-    with connect(**cluster) as client:
-        linked = link(opened, gap=gap, linker=linker, client=client)
+    with connect(**cluster) as client, frames_bar() as show:
+        linked = link(opened, gap=gap, linker=linker, client=client, progress=show)
     echo_linked(linked, opened.layout)
     without = frames_without_labels(opened)
     for line in without:

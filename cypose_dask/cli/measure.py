@@ -34,14 +34,20 @@ def command(
     """
     quiet_libraries()
     from cypose_dask.cli.outcomes import printable
+    from cypose_dask.cli.progress import frames_bar
     from cypose_dask.results import open_result
     from cypose_dask.results.handoff import frames_without_labels
     from cypose_dask.run import connect, measure
 
     opened, cluster = open_result(result), take_cluster(given)
-    with connect(**_a_process_a_core(cluster)) as client:
+    with connect(**_a_process_a_core(cluster)) as client, frames_bar() as show:
         measured = measure(
-            opened, output, movie=movie, intensities=not no_intensities, client=client
+            opened,
+            output,
+            movie=movie,
+            intensities=not no_intensities,
+            client=client,
+            progress=show,
         )
     click.echo(f"measured  {measured.rows} cells{'' if measured.tracked else ', not linked'}")
     click.echo(f"table     {printable(measured.path)}")

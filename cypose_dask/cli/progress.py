@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from cypose_dask.run import MovieOutcome, Plan, Watcher
     from cypose_dask.run.record import BlockRecord
 
-__all__ = ["KINDS", "Listener", "make_reporter", "watcher_of"]
+__all__ = ["KINDS", "Listener", "frames_bar", "make_reporter", "watcher_of"]
 
 KINDS = ("auto", "bar", "lines", "json", "none")
 _LINE_EVERY_S = 30.0
@@ -223,3 +225,17 @@ def duration(seconds: float) -> str:
         if whole >= large:
             return f"{whole // large} {name} {whole % large // small} {rest}"
     return f"{whole} s"
+
+
+@contextmanager
+def frames_bar() -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on a terminal, and none elsewhere; it is told frames done and their total."""
+    from tqdm import tqdm
+
+    with tqdm(unit="frame", smoothing=0.1, disable=None, leave=False) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show

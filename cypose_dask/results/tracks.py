@@ -114,7 +114,7 @@ def _require_current(file: Any, result: Result) -> None:
             f"{tracks_file(result.path)} has the tracks of other labels than {result.path} has "
             f"now. Link again: cypose-dask link {result.path}"
         )
-    cells = sum(len(_cells(result, position)[0]) for position in range(result.n_positions))
+    cells = sum(int(_counts(result, position).sum()) for position in range(result.n_positions))
     if file.metadata.num_rows != cells:
         raise ValueError(f"{file.metadata.num_rows} rows for {cells} cells")
 
@@ -128,10 +128,15 @@ def _digest(result: Result) -> str:
     return digest.hexdigest()
 
 
+def _counts(result: Result, position: int) -> np.ndarray:
+    """Return the cells of each frame of a position, (T,) ndarray of int64; 0 without labels."""
+    done = result.status(position)[:, 0] == Status.DONE
+    return np.where(done, result.cells(position)[:, 0], 0).astype(np.int64)
+
+
 def _cells(result: Result, position: int) -> tuple[np.ndarray, np.ndarray]:
     """Return t and label of every cell of a position, (M,) each, in the order of the file."""
-    done = result.status(position)[:, 0] == Status.DONE
-    cells = np.where(done, result.cells(position)[:, 0], 0).astype(np.int64)
+    cells = _counts(result, position)
     frames = np.repeat(np.arange(len(cells)), cells)
     before = (np.cumsum(cells) - cells)[frames]
     return frames + result.start_frame, np.arange(len(frames)) - before + 1

@@ -110,7 +110,7 @@ class _Linker:
     def _rejoined(self, found: _Candidates) -> Iterator[Hypothesis]:
         now = len(self._times)
         young = {k for k in found.of_track if now - self._tracks[k].born <= self.gap + 1}
-        for k in young:
+        for k in sorted(young):
             other = self._tracks[k].sister
             if other is not None and other in young and k < other:
                 yield from found.joins(k, other)
@@ -200,7 +200,7 @@ class _Candidates:
     def joins(self, k: int, other: int) -> Iterator[Hypothesis]:
         """Say that two tracks are one cell."""
         (area, cells), (other_area, other_cells) = self.of_track[k], self.of_track[other]
-        for c in cells.keys() & other_cells.keys():
+        for c in sorted(cells.keys() & other_cells.keys()):
             if cells[c] >= _INSIDE * area and other_cells[c] >= _INSIDE * other_area:
                 pixels = cells[c] + other_cells[c]
                 yield Hypothesis((k, other), (c,), _iou(area + other_area, self._area(c), pixels))
