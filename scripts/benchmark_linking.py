@@ -2,11 +2,12 @@
 
     python scripts/benchmark_linking.py ../shared/data/oufti_caulobacter_timelapse
 
-The movie (Caulobacter crescentus, 100 frames in phase contrast, published with Oufti) has outlines
-with steady numbers and ancestors. Linked are the outlines themselves, also of every fifth frame
-alone and with cells left out at random, and the labels of a segmentation. The truth leaves out
-cells at the border and some others, so cells of the segmentation that lie outside every outline are
-not scored. Needs py-ctcmetrics, and laptrack for that linker.
+The real movie (Caulobacter crescentus, 100 frames in phase contrast, published with Oufti) has
+outlines with steady numbers and ancestors. Linked are the outlines themselves, also of every fifth
+frame alone and with cells left out at random, and the labels of a segmentation. The truth leaves
+out cells at the border and some others, so cells of the segmentation that lie outside every outline
+are not scored. The synthetic movies are colonies that double every four frames.
+Needs py-ctcmetrics, and laptrack for that linker.
 """
 
 import argparse
@@ -25,11 +26,24 @@ from skimage.draw import polygon2mask
 from skimage.segmentation import relabel_sequential
 
 import cypose_dask as cd
+from cypose_dask.learn import synthetic_movie
 from cypose_dask.results.linking import LINKERS, LinkedCells, frame_overlaps
 
 # How well cells are found and linked, tracks that are whole, divisions to a frame: 1 is perfect.
 MEASURES = ("TRA", "LNK", "CT", "BC(1)")
 GAP = 1
+SYNTHETIC = {
+    "rods, 6 to 151 cells": {"n_frames": 22, "shape": (320, 320), "seed": 4},
+    "rods, 12 to 317 cells": {
+        "n_frames": 24, "shape": (300, 300), "seed": 12, "start_cells": 12,
+    },
+    "ovals, 6 to 105 cells": {
+        "n_frames": 22, "shape": (320, 320), "seed": 7, "species": "ovals",
+    },
+    "filaments that slide": {
+        "n_frames": 14, "shape": (320, 320), "seed": 9, "species": "filaments", "start_cells": 18,
+    },
+}  # fmt: skip
 
 
 def main() -> None:
@@ -40,14 +54,15 @@ def main() -> None:
     truth, parents = read_truth(folder)
     print(f"| labels | linker | {' | '.join(MEASURES)} | s |")
     print("|---|---|" + "---|" * (len(MEASURES) + 1))
-    for name, labels, reference in movies(folder, truth):
+    known = [(*movie, parents) for movie in real_movies(folder, truth)]
+    for name, labels, reference, mothers in (*known, *synthetic_movies()):
         for linker in LINKERS:
-            scores, seconds = score(labels, (reference, parents), linker)
+            scores, seconds = score(labels, (reference, mothers), linker)
             row = " | ".join(f"{scores[measure]:.3f}" for measure in MEASURES)
             print(f"| {name} | {linker} | {row} | {seconds:.1f} |", flush=True)
 
 
-def movies(folder: Path, truth: np.ndarray) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+def real_movies(folder: Path, truth: np.ndarray) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Yield labels to link and labels with steady numbers, (T, Y, X) both, and what they are."""
     random = np.random.default_rng(0)
     yield "outlines", renumbered(truth), truth
@@ -59,6 +74,15 @@ def movies(folder: Path, truth: np.ndarray) -> Iterator[tuple[str, np.ndarray, n
         [np.where(_mostly_inside(f, real), f, 0) for f, real in zip(found, truth, strict=True)]
     )
     yield "cyano-rods at a diameter of 12 px", renumbered(inside), truth
+
+
+def synthetic_movies() -> Iterator[tuple[str, np.ndarray, np.ndarray, dict[int, int]]]:
+    """Yield the same of synthetic colonies, and the mothers of their cells."""
+    for name, request in SYNTHETIC.items():
+        film = synthetic_movie(n_channels=1, **request)
+        pairs = zip(film.numbers, film.labels, strict=True)
+        steady = np.stack([np.r_[0, numbers][labels] for numbers, labels in pairs])
+        yield name, film.labels, steady, film.mothers
 
 
 def renumbered(frames: np.ndarray) -> np.ndarray:

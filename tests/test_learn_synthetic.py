@@ -1,6 +1,6 @@
 """Synthetic frames and movies: seeded, exactly labelled, and what they claim to be."""
 
-from itertools import islice
+from itertools import islice, pairwise
 
 import numpy as np
 import pytest
@@ -317,3 +317,28 @@ def test_impossible_movies_are_refused(wrong):
 
 def _rng(seed=0):
     return np.random.default_rng(seed)
+
+
+@pytest.mark.parametrize("species", ["rods", "ovals", "filaments"])
+def test_cells_keep_their_numbers_and_daughters_have_a_mother(species):
+    movie = synthetic_movie(n_frames=10, shape=(200, 200), seed=2, species=species)
+    for numbers, labels in zip(movie.numbers, movie.labels, strict=True):
+        assert len(set(numbers.tolist())) == len(numbers) == labels.max()
+        assert numbers.min() > 0
+    first = set(movie.numbers[0].tolist())
+    born = {n for numbers in movie.numbers for n in numbers.tolist()} - first
+    assert born
+    assert not first & movie.mothers.keys()
+    for t, numbers in enumerate(movie.numbers[1:], 1):
+        for cell in set(numbers.tolist()) & born - set(movie.numbers[t - 1].tolist()):
+            assert movie.mothers[cell] not in numbers  # she is two others by now
+    centres = [
+        {n: np.argwhere(labels == k).mean(axis=0) for k, n in enumerate(numbers.tolist(), 1)}
+        for numbers, labels in zip(movie.numbers, movie.labels, strict=True)
+    ]
+    steps = [
+        np.hypot(*(after[n] - before[n]))
+        for before, after in pairwise(centres)
+        for n in before.keys() & after.keys()
+    ]
+    assert max(steps) < 30  # px; another cell's number would jump through the frame

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cypose_dask.learn import synthetic_movie
 from cypose_dask.results.linking import LINKERS, growth_curves, track_table
+from cypose_dask.results.linking.counting import overlaps_of
 from cypose_dask.results.linking.hypotheses import Hypothesis, most_likely
-from cypose_dask.results.linking.overlaps import drift_between, overlaps_of
+from cypose_dask.results.linking.motion import drift_between, motion_between
 from helpers.tracked import frame, link, link_known, of_cells, renumbered
 
 BOTH = pytest.mark.parametrize("linker", list(LINKERS))
@@ -134,7 +136,7 @@ SHIFTS = st.tuples(st.integers(-12, 12), st.integers(-12, 12))
 
 @given(LABELS, LABELS, SHIFTS)
 def test_overlaps_are_counts_of_pixels(before, after, drift):
-    found = overlaps_of(before, after, drift)
+    found = overlaps_of(before, after, np.array([drift]))
     moved = np.zeros_like(before)
     for y, x in np.argwhere(before):
         if 0 <= y + drift[0] < 9 and 0 <= x + drift[1] < 11:
@@ -146,6 +148,38 @@ def test_overlaps_are_counts_of_pixels(before, after, drift):
         if ((moved == a) & (after == b)).any()
     ]
     assert list(found.rows()) == expected
+
+
+@given(LABELS, LABELS, st.lists(SHIFTS, min_size=4, max_size=4))
+def test_each_cell_may_have_a_motion_of_its_own(before, after, motion):
+    before = np.where(before > 0, before, 0)
+    if before.max() < 4:
+        before[0, :4] = [1, 2, 3, 4]
+    found = list(overlaps_of(before, after, np.array(motion)).rows())
+    expected = [
+        row
+        for cell in range(1, 5)
+        for row in overlaps_of(np.where(before == cell, cell, 0), after, np.array(motion)).rows()
+    ]
+    assert found == expected
+
+
+def test_cells_of_a_colony_that_expands_are_moved_with_their_neighbours():
+    random = np.random.default_rng(2)
+    places = np.zeros((0, 2), int)
+    while len(places) < 90:  # not on a grid, which fits itself at every period
+        place = random.integers(60, 240, (1, 2))
+        if (np.abs(places - place).max(axis=1) > 11).all():
+            places = np.concatenate([places, place])
+    spread = np.rint((places - 150) * 1.07 + 150).astype(int)
+    shape = (300, 300)
+    one, other = (
+        frame({i: (y, x, 9, 9) for i, (y, x) in enumerate(at.tolist(), 1)}, shape)
+        for at in (places, spread)
+    )
+    assert np.abs(spread - places).max() >= 6  # of 9 px that a cell has
+    left = np.abs(motion_between(one, other) - (spread - places))
+    assert left.mean() < 0.7 * np.abs(spread - places).mean()
 
 
 @st.composite
@@ -227,7 +261,19 @@ def test_lineages_hold_every_cell_once():
     assert curves["area_um2"] == pytest.approx(curves["area_px"] * 0.01)
 
 
-# ---- a real movie --------------------------------------------------------------------------
+# ---- whole movies --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("species", "seed"), [("rods", 4), ("ovals", 7)])
+def test_every_cell_of_a_crowded_colony_is_followed(species, seed):
+    film = synthetic_movie(n_frames=20, shape=(320, 320), seed=seed, species=species, n_channels=1)
+    known = [
+        np.array([0, *numbers])[labels]
+        for numbers, labels in zip(film.numbers, film.labels, strict=True)
+    ]
+    of, mothers = link_known(known)
+    assert mothers == {cell: film.mothers[cell] for cell in of if cell in film.mothers}
+    assert len(mothers) > 90
 
 
 @BOTH

@@ -55,6 +55,8 @@ class Cells:
         Optical strength of the cell, 1 on average, dimensionless.
     pigment : ndarray of float64, shape (N,)
         Chlorophyll of the cell, 1 on average, dimensionless.
+    number, mother : ndarray of float64, shape (N,)
+        Which cell it is, from 1, and which one divided into it; 0 where nobody counted.
     """
 
     y: Floats
@@ -69,6 +71,8 @@ class Cells:
     rate: Floats
     tone: Floats
     pigment: Floats
+    number: Floats
+    mother: Floats
 
     def __len__(self) -> int:
         return len(self.y)
@@ -160,6 +164,8 @@ def found(y: Floats, x: Floats, *, habit: Habit, rng: np.random.Generator) -> Ce
         rate=0.04 * np.exp(rng.normal(0, 2 * habit.spread, n)),
         tone=np.exp(rng.normal(0, habit.tone_spread, n)),
         pigment=np.exp(rng.normal(0, habit.pigment_spread, n)),
+        number=np.zeros(n),
+        mother=np.zeros(n),
     )
 
 
@@ -195,6 +201,7 @@ def _daughter(mother: Cells, side: float, *, habit: Habit, rng: np.random.Genera
         limit=np.maximum(fresh.limit, 1.3 * half),
         tone=0.5 * (mother.tone + fresh.tone),
         pigment=0.5 * (mother.pigment + fresh.pigment),
+        mother=mother.number,
     )
 
 

@@ -69,6 +69,8 @@ def grow(filament: Filament, *, habit: Habit, rng: np.random.Generator) -> Filam
         rate=np.where(fresh, new.rate, row.rate),
         limit=np.where(fresh, np.maximum(new.limit, 0.8 * row.limit), row.limit),
         pigment=np.where(fresh, 0.5 * (row.pigment + new.pigment), row.pigment),
+        number=np.where(fresh, 0, row.number),
+        mother=np.where(fresh, row.number, row.mother),
     )
     joints = np.where(second, rng.normal(0, STIFFNESS, len(row)), filament.joints[parts])
     grown = Filament(row, joints)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -66,6 +66,10 @@ class SyntheticMovie:
         Camera counts.
     labels : ndarray of uint16, shape (T, Y, X)
         0 background, 1..N cells of each frame without gaps; no identity over time.
+    numbers : tuple of ndarray of int64, one a frame, shape (N,)
+        Which cell each label is, the same number in all frames.
+    mothers : dict of int to int
+        For the numbers of cells that were born in the movie, the cell that divided into them.
     channel_names : tuple of str
         One name a channel.
     pixel_size_um : float
@@ -76,6 +80,8 @@ class SyntheticMovie:
 
     frames: NDArray[np.uint16]
     labels: NDArray[np.uint16]
+    numbers: tuple[NDArray[np.int64], ...]
+    mothers: dict[int, int]
     channel_names: tuple[str, ...]
     pixel_size_um: float
     interval_s: float
@@ -135,6 +141,10 @@ class MovieRequest:
         return (self.look.capitalize(), "Chlorophyll")[: self.n_channels]
 
 
+# A frame (C, Y, X), labels (Y, X), and the cell of each label.
+_Shot: TypeAlias = "tuple[NDArray[np.uint16], NDArray[np.uint32], Cells]"
+
+
 @dataclass(frozen=True)
 class _Scene:
     """What is settled before the first frame."""
@@ -178,10 +188,16 @@ def synthetic_movie(*, n_frames: int = 12, **request: Any) -> SyntheticMovie:
     if n_frames < 1:
         raise SettingsError(f"A movie has at least 1 frame; asked for {n_frames}.")
     asked = MovieRequest(**request)
-    frames, labels = zip(*islice(_film(asked), n_frames), strict=True)
-    truth = np.stack(labels).astype(np.uint16)
+    frames, labels, cells = zip(*islice(_film(asked), n_frames), strict=True)
+    born = [(one.number, one.mother) for one in cells]
     return SyntheticMovie(
-        np.stack(frames), truth, asked.channel_names, asked.pixel_size_um, INTERVAL_S
+        frames=np.stack(frames),
+        labels=np.stack(labels).astype(np.uint16),
+        numbers=tuple(one.number.astype(np.int64) for one in cells),
+        mothers={int(n): int(m) for pair in born for n, m in zip(*pair, strict=True) if m},
+        channel_names=asked.channel_names,
+        pixel_size_um=asked.pixel_size_um,
+        interval_s=INTERVAL_S,
     )
 
 
@@ -193,10 +209,10 @@ def film(**request: Any) -> Iterator[tuple[NDArray[np.uint16], NDArray[np.uint32
     **request
         Fields of `MovieRequest`, which raises the same errors.
     """
-    return _film(MovieRequest(**request))
+    return ((frame, labels) for frame, labels, _ in _film(MovieRequest(**request)))
 
 
-def _film(asked: MovieRequest) -> Iterator[tuple[NDArray[np.uint16], NDArray[np.uint32]]]:
+def _film(asked: MovieRequest) -> Iterator[_Shot]:
     rng = np.random.default_rng(asked.seed)
     habit = _in_px(_HABITS[asked.species], asked.pixel_size_um)
     floaters = _floaters(asked.shape, habit, rng=rng)
@@ -206,9 +222,7 @@ def _film(asked: MovieRequest) -> Iterator[tuple[NDArray[np.uint16], NDArray[np.
     return _roll(scene, asked.start_cells, rng=rng)
 
 
-def _roll(
-    scene: _Scene, start_cells: int, *, rng: np.random.Generator
-) -> Iterator[tuple[NDArray[np.uint16], NDArray[np.uint32]]]:
+def _roll(scene: _Scene, start_cells: int, *, rng: np.random.Generator) -> Iterator[_Shot]:
     growing = _grow_filaments if scene.asked.species == "filaments" else _grow_colony
     drift = np.zeros(2)
     for cells in growing(scene, start_cells, rng=rng):
@@ -234,16 +248,24 @@ def _floaters(shape: tuple[int, int], habit: Habit, *, rng: np.random.Generator)
 
 def _grow_colony(scene: _Scene, start_cells: int, *, rng: np.random.Generator) -> Iterator[Cells]:
     habit = scene.habit
-    cells = _founders(scene.asked.shape, start_cells, habit, rng=rng)
+    cells, last = _numbered(_founders(scene.asked.shape, start_cells, habit, rng=rng), 0)
     while True:
         yield cells
         cells = _lyse(_in_sight(cells, scene), rng=rng)
         for _ in range(STEPS_A_FRAME):
             cells = divide(elongate(cells, habit=habit), habit=habit, rng=rng)
+            cells, last = _numbered(cells, last)
             cells = relax(cells, gap=habit.gap, n_sweeps=15)
         wriggle = [rng.normal(0, 0.15, len(cells)) for _ in range(2)]
         cells = replace(cells, y=cells.y + wriggle[0], x=cells.x + wriggle[1])
         cells = relax(cells, gap=habit.gap, n_sweeps=10)
+
+
+def _numbered(cells: Cells, last: int) -> tuple[Cells, int]:
+    """Give the newborn numbers of their own; return cells, and the last number."""
+    new = cells.number == 0
+    number = np.where(new, last + np.cumsum(new), cells.number)
+    return replace(cells, number=number), last + int(new.sum())
 
 
 def _founders(shape: tuple[int, int], n: int, habit: Habit, *, rng: np.random.Generator) -> Cells:
@@ -296,7 +318,11 @@ def _grow_filaments(
         )
         for size, lane in zip(sizes, lanes, strict=True)
     ]
+    last = 0
     while True:
+        for i, one in enumerate(filaments):
+            cells, last = _numbered(one.cells, last)
+            filaments[i] = replace(one, cells=cells)
         yield reduce(Cells.join, (one.cells for one in filaments))
         for _ in range(STEPS_A_FRAME):
             filaments = [row.grow(one, habit=scene.habit, rng=rng) for one in filaments]
@@ -305,10 +331,8 @@ def _grow_filaments(
         filaments = [replace(one, cells=_lyse(one.cells, rng=rng)) for one in filaments]
 
 
-def _shoot(
-    cells: Cells, scene: _Scene, *, rng: np.random.Generator
-) -> tuple[NDArray[np.uint16], NDArray[np.uint32]]:
-    """One frame (C, Y, X) and its labels (Y, X)."""
+def _shoot(cells: Cells, scene: _Scene, *, rng: np.random.Generator) -> _Shot:
+    """One frame (C, Y, X), its labels (Y, X), and the cell of each label."""
     geometry = rasterise(cells, scene.asked.shape, blunt=scene.habit.blunt)
     tone, pigment = (
         np.concatenate([[0], values]).astype(np.float32)[geometry.owner]
@@ -321,4 +345,6 @@ def _shoot(
     ]
     counts = [photograph(plane, rng=rng) for plane in planes[: scene.asked.n_channels]]
     rim = np.where(cells.rate > 0, RIM[scene.asked.look] * cells.radius, -1.0)
-    return np.stack(counts), label_cells(geometry, rim)
+    labels = label_cells(geometry, rim)
+    first = np.unique(labels, return_index=True)[1][int(labels.min() == 0) :]
+    return np.stack(counts), labels, cells.take(geometry.owner.ravel()[first] - 1)

@@ -9,8 +9,9 @@ from itertools import combinations
 import numpy as np
 
 from cypose_dask.results.linking.cells import LinkedCells
+from cypose_dask.results.linking.counting import Overlaps
 from cypose_dask.results.linking.hypotheses import Hypothesis, most_likely
-from cypose_dask.results.linking.overlaps import FrameOverlaps, Overlaps
+from cypose_dask.results.linking.overlaps import FrameOverlaps
 
 __all__ = ["link_by_overlap"]
 
@@ -19,7 +20,7 @@ _LEAST_IOU = 0.15
 # What lies one frame further back counts less: what was there in between is more likely.
 _FORGETTING = 0.8
 # Share of a daughter that lies in its mother.
-_INSIDE = 0.5
+_INSIDE = 0.3
 # Of two daughters, the smaller has at least this share of the larger one's area. A smaller piece
 # is rather a fault of the segmentation.
 _BALANCE = 0.2
