@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cypose_dask.cli.options import cluster_options, quiet_libraries, take_cluster
+from cypose_dask.cli.options import (
+    a_process_a_core,
+    cluster_options,
+    quiet_libraries,
+    take_cluster,
+)
 
 if TYPE_CHECKING:
     from cypose_dask.results import Layout
@@ -43,7 +48,7 @@ def command(result: Path, gap: int, linker: str, **given: Any) -> int:
     from cypose_dask.run import connect, link
 
     opened, cluster = open_result(result), take_cluster(given)
-    with connect(**cluster) as client, frames_bar() as show:
+    with connect(**a_process_a_core(cluster)) as client, frames_bar() as show:
         linked = link(opened, gap=gap, linker=linker, client=client, progress=show)
     echo_linked(linked, opened.layout)
     without = frames_without_labels(opened)

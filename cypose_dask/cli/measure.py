@@ -7,7 +7,12 @@ from typing import Any
 
 import click
 
-from cypose_dask.cli.options import cluster_options, quiet_libraries, take_cluster
+from cypose_dask.cli.options import (
+    a_process_a_core,
+    cluster_options,
+    quiet_libraries,
+    take_cluster,
+)
 
 __all__ = ["command"]
 
@@ -40,7 +45,7 @@ def command(
     from cypose_dask.run import connect, measure
 
     opened, cluster = open_result(result), take_cluster(given)
-    with connect(**_a_process_a_core(cluster)) as client, frames_bar() as show:
+    with connect(**a_process_a_core(cluster)) as client, frames_bar() as show:
         measured = measure(
             opened,
             output,
@@ -55,11 +60,3 @@ def command(
     for line in without:
         click.echo(f"warning   {line}, no rows (frames count from 0, as in the movie)", err=True)
     return 1 if without else 0
-
-
-def _a_process_a_core(cluster: dict[str, Any]) -> dict[str, Any]:
-    """Start a process for each core of this machine: shapes are measured in Python's one thread."""
-    from cypose_dask.engine import usable_cores
-
-    elsewhere = cluster["kind"] != "local" or cluster.keys() & {"scheduler", "scheduler_file"}
-    return cluster if elsewhere else {"workers": usable_cores(), **cluster}

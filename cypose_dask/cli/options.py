@@ -13,6 +13,7 @@ from click.core import ParameterSource
 from cypose_dask.cli.like import like_option
 
 __all__ = [
+    "a_process_a_core",
     "cluster_options",
     "engine_options",
     "open_options",
@@ -112,6 +113,17 @@ def take_cluster(given: dict[str, Any]) -> dict[str, Any]:
 
     _set_aside(given)
     return connect_arguments({n: given.pop(n) for n in (*_NAMES, *_DESCRIPTION, *_CERTIFICATES)})
+
+
+def a_process_a_core(cluster: dict[str, Any]) -> dict[str, Any]:
+    """Start a process for each core of this machine, for what is Python's own work.
+
+    Python runs one thread of a process at a time. Takes and returns arguments of `connect`.
+    """
+    from cypose_dask.engine import usable_cores
+
+    elsewhere = cluster["kind"] != "local" or cluster.keys() & {"scheduler", "scheduler_file"}
+    return cluster if elsewhere else {"workers": usable_cores(), **cluster}
 
 
 def _set_aside(given: dict[str, Any]) -> None:
