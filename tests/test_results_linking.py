@@ -286,3 +286,40 @@ def test_every_cell_and_every_division_of_a_real_movie_is_found(shared_data, lin
     assert len(of) == 36
     assert mothers == oufti_ancestors(path)
     assert len(mothers) == 22
+
+
+# ---- whatever the labels are ---------------------------------------------------------------
+
+HALVES = renumbered(frame(DAUGHTERS))[0]
+SCENES = st.lists(
+    st.sampled_from([frame(MOTHER), HALVES, frame({}), frame({1: (5, 10, 6, 11)}), None]),
+    max_size=12,
+)
+NOISE = st.lists(
+    st.integers(0, 2**32 - 1).map(
+        lambda seed: renumbered(np.random.default_rng(seed).integers(0, 6, (3, 4)))[0]
+    ),
+    max_size=7,
+)
+
+
+@given(st.one_of(SCENES, NOISE), st.integers(0, 3), st.sampled_from(list(LINKERS)))
+@settings(max_examples=150)
+def test_tracks_never_contradict_themselves(frames, gap, linker):
+    linked = link(frames, gap=gap, linker=linker)
+    for cells in (linked, linked.unbroken()):
+        tracks = np.arange(1, len(cells.parent) + 1)
+        begin, end = cells.spans()
+        assert sorted(set(cells.track.tolist())) == tracks.tolist()
+        for t in set(cells.t.tolist()):
+            assert len(set(cells.of_frame(t).tolist())) == len(cells.of_frame(t))
+        assert (cells.parent < tracks).all()
+        born = np.flatnonzero(cells.parent)
+        assert (end[cells.parent[born] - 1] < begin[born]).all()
+        assert (cells.lineage[born] == cells.lineage[cells.parent[born] - 1]).all()
+        assert (np.diff(begin) >= 0).all()
+    daughters = np.bincount(linked.parent)[1:]
+    assert set(daughters.tolist()) <= ({0, 2} if linker == "overlap" else {0, 1, 2, 3, 4, 5})
+    unbroken = linked.unbroken()
+    begin, end = unbroken.spans()
+    assert np.bincount(unbroken.track)[1:].tolist() == (end - begin + 1).tolist()
