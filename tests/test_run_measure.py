@@ -113,6 +113,17 @@ def test_a_movie_without_cells_has_an_empty_table(tmp_path, client):
     assert len(pd.read_parquet(measure(made.result, client=client).path)) == 0
 
 
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_cells_may_come_late(tmp_path, client, ending):
+    labels = np.zeros((4, 1, 1, 9, 9), np.uint32)
+    labels[3, 0, 0, 2:5, 3:7] = 1
+    result = write_result(tmp_path / "movie.zarr", labels, frames_per_block=1)
+    path = tmp_path / f"cells.{ending}"
+    assert measure(result, path, intensities=False, client=client).rows == 1
+    (row,) = getattr(pl, f"read_{ending}")(path).to_dicts()
+    assert (row["position_name"], row["t"], row["area"]) == ("position 0", 3, 12)
+
+
 def test_a_later_start_counts_frames_as_the_movie_does(tmp_path, client):
     made = hand_on(tmp_path, t=5, start_frame=3, counts=[1, 1])
     rows = pd.read_parquet(measure(made.result, client=client).path)

@@ -70,7 +70,9 @@ def table_file(path: Path) -> Iterator[Callable[[Columns], None]]:
 def _table(columns: Columns) -> Any:
     import pyarrow as pa
 
-    return pa.table({n: pa.array(v, from_pandas=True) for n, v in columns.items()})
+    # Objects are text; without rows, pyarrow could not know.
+    kinds = {n: pa.string() if v.dtype == object else None for n, v in columns.items()}
+    return pa.table({n: pa.array(v, kinds[n], from_pandas=True) for n, v in columns.items()})
 
 
 def _writer(path: Path, schema: Any, *, is_csv: bool) -> Any:
