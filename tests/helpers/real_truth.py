@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.io
@@ -93,7 +95,7 @@ def oufti_labels(path: Path, shape: tuple[int, int], frame: int = 0) -> np.ndarr
 
 
 def _outlines(path: Path, frame: int) -> Iterator[tuple[int, np.ndarray]]:
-    cells = scipy.io.loadmat(path, squeeze_me=True, struct_as_record=False)["cellList"]
+    cells = _cell_list(path)
     meshes, ids = np.atleast_1d(cells.meshData), np.atleast_1d(cells.cellId)
     if not hasattr(meshes[0], "_fieldnames"):  # one entry a frame; a single frame is squeezed
         meshes, ids = np.atleast_1d(meshes[frame]), np.atleast_1d(ids[frame])
@@ -104,9 +106,14 @@ def _outlines(path: Path, frame: int) -> Iterator[tuple[int, np.ndarray]]:
             yield int(number), around[:, ::-1]
 
 
+@cache
+def _cell_list(path: Path) -> Any:
+    return scipy.io.loadmat(path, squeeze_me=True, struct_as_record=False)["cellList"]
+
+
 def oufti_ancestors(path: Path) -> dict[int, int]:
     """The mother of each cell of an Oufti file that has one."""
-    cells = scipy.io.loadmat(path, squeeze_me=True, struct_as_record=False)["cellList"]
+    cells = _cell_list(path)
     return {
         int(number): int(np.atleast_1d(cell.ancestors)[-1])
         for ids, frame in zip(cells.cellId, cells.meshData, strict=True)
