@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import zarr
 from npe2 import PluginManifest
 from npe2.io_utils import read
@@ -20,8 +21,9 @@ from conftest import ROOT
 from cypose_dask.errors import DamagedFrameError
 from cypose_dask.movies import Movie
 from cypose_dask.movies.zarr_store import _letters
-from cypose_dask.results import Status
+from cypose_dask.results import Status, export_tif
 from cypose_dask.results.handoff.ome_zarr import export_ome_zarr
+from cypose_dask.run import link
 from cypose_dask.viewer.reader import AXIS_WORDS, get_reader
 from helpers.handed_on import hand_on, stamped
 from helpers.nd2_writer import write_nd2
@@ -200,6 +202,32 @@ def test_a_lost_block_of_labels_is_zeros_and_said_once(tmp_path, opened):
     assert len(said) == 1
     assert np.array_equal(shown[:2], made.labels[:2])
     assert not shown[2:].any()
+
+
+def test_linked_cells_are_shown_by_their_tracks(tmp_path, opened, client):
+    made = hand_on(tmp_path, t=5, p=2, start_frame=1, counts=[2, 2, 0, 1, 0, 2, 2, 2])
+    ((_, about, _),) = (layer for layer in opened(made.result.path) if layer[2] == "labels")
+    assert (about["name"], about["visible"]) == ("cells", True)
+    link(made.result, client=client)
+    cells, tracks = (layer for layer in opened(made.result.path) if layer[2] == "labels")
+    assert [(about["name"], about.get("visible", True)) for _, about, _ in (cells, tracks)] == [
+        ("cells", False),
+        ("tracks", True),
+    ]
+    assert tracks[1]["translate"] == cells[1]["translate"] != (0,) * 5
+    files = export_tif(made.result, tmp_path / "x.tif", ids="track")
+    by_track = np.stack([tifffile.imread(file) for file in files], axis=1)
+    assert np.array_equal(tracks[0][:, :, 0], by_track)
+    assert not np.array_equal(by_track, made.labels[:, :, 0])
+
+
+def test_tracks_of_other_labels_are_not_shown(tmp_path, opened, client):
+    made = hand_on(tmp_path)
+    link(made.result, client=client).tracks.write_bytes(b"tracks")
+    with pytest.warns(UserWarning, match=r"without their tracks\..*link again"):
+        layers = opened(made.result.path)
+    assert np.array_equal(labels(layers)[0], made.labels)
+    assert labels(layers)[1]["visible"]
 
 
 def test_what_is_exported_opens_with_its_pixels_and_its_labels(tmp_path, opened):

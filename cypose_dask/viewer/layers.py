@@ -14,7 +14,7 @@ from cypose_dask.results.ngff import Scaled
 from cypose_dask.settings import Settings
 from cypose_dask.viewer.lazy import ExportedPlanes, ImagePlanes, LabelPlanes, LazyPlanes, OneWarning
 
-__all__ = ["exported_labels", "image_layers", "labels_layer"]
+__all__ = ["exported_labels", "image_layers", "labels_layer", "tracks_layer"]
 
 LayerData = tuple[Any, dict[str, Any], str]
 _AXES = ("t", "p", "z", "y", "x")
@@ -62,8 +62,22 @@ def labels_layer(result: Result) -> LayerData:
 
     Its metadata hold the `Status` of every frame as (T, P, Z).
     """
-    planes = LabelPlanes(result)
-    data, about, kind = _labels(planes, result.layout)
+    return _of_result(result, LabelPlanes(result), "cells")
+
+
+def tracks_layer(result: Result) -> LayerData:
+    """Return the same, each cell with the number of its track, so that it keeps its colour.
+
+    Raises
+    ------
+    ResultError
+        If the cells were not linked, or the tracks are of other labels.
+    """
+    return _of_result(result, LabelPlanes(result, "track"), "tracks")
+
+
+def _of_result(result: Result, planes: LabelPlanes, name: str) -> LayerData:
+    data, about, kind = _labels(planes, name, result.layout)
     # The image shows the whole movie, the labels begin with the first selected frame.
     about["translate"] = (result.start_frame * about["scale"][0], 0.0, 0.0, 0.0, 0.0)
     about["metadata"] = {
@@ -82,11 +96,11 @@ def exported_labels(store: Path, info: MovieInfo) -> LayerData:
     ResultError
         If they are not there, or not of the shape of the images.
     """
-    return _labels(ExportedPlanes(store, info), info)
+    return _labels(ExportedPlanes(store, info), "cells", info)
 
 
-def _labels(planes: LazyPlanes, scale: Scaled) -> LayerData:
-    return planes, {"name": "cells", **_world(scale)}, "labels"
+def _labels(planes: LazyPlanes, name: str, scale: Scaled) -> LayerData:
+    return planes, {"name": name, **_world(scale)}, "labels"
 
 
 def _world(known: Scaled) -> dict[str, Any]:

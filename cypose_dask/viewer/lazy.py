@@ -17,8 +17,9 @@ import numpy as np
 from cypose_dask.errors import CyposeError, ResultError
 from cypose_dask.movies import Movie, MovieInfo
 from cypose_dask.results import Result
-from cypose_dask.results.pages import LabelPages, read_array
+from cypose_dask.results.pages import read_array
 from cypose_dask.results.store import LABELS, READ_ERRORS
+from cypose_dask.results.tif import Ids, label_pages
 
 __all__ = ["ExportedPlanes", "ImagePlanes", "LabelPlanes", "LazyPlanes", "OneWarning"]
 
@@ -115,13 +116,24 @@ class LabelPlanes(LazyPlanes):
 
     Frames that are not done are blank: a run that was killed leaves pixels nobody vouches for.
 
+    Parameters
+    ----------
+    result : Result
+    ids : "frame", "movie" or "track"
+        How cells are numbered, as in `export_tif`.
+
     Attributes
     ----------
     status : (T, P, Z) ndarray of uint8
+
+    Raises
+    ------
+    ResultError
+        If the result contradicts itself, or its tracks are asked for and cannot be read.
     """
 
-    def __init__(self, result: Result) -> None:
-        self._pages = [LabelPages.of(result, p) for p in range(result.n_positions)]
+    def __init__(self, result: Result, ids: Ids = "frame") -> None:
+        self._pages = list(label_pages(result, ids))
         self.status = np.stack([pages.status for pages in self._pages], axis=1)
         frame = (result.layout.height, result.layout.width)
         super().__init__((*self.status.shape, *frame), np.uint32, OneWarning())

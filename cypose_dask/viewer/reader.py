@@ -42,8 +42,9 @@ def get_reader(path: str | list[str]) -> Callable[[Any], list[LayerData]] | None
 def layers_of(path: str | list[str]) -> list[LayerData]:
     """Return napari's layers of a movie or a result: axes (T, P, Z, Y, X), in s and um.
 
-    A movie has an image a channel. A result has the images of its movie and labels; a warning
-    says why labels are alone if the movie is not found. An exported OME-Zarr has both.
+    A movie has an image a channel. A result has the images of its movie and labels, and, if its
+    cells were linked, labels by track; a warning says why labels are alone if the movie is not
+    found. An exported OME-Zarr has images and labels.
 
     Raises
     ------
@@ -80,7 +81,22 @@ def _of_result(path: Path) -> list[LayerData]:
 
     result = open_result(path)
     _say_what_is_blank(frames_without_labels(result))
-    return [*_images_behind(result), labels_layer(result)]
+    cells, tracks = labels_layer(result), _tracks_of(result)
+    cells[1]["visible"] = not tracks
+    return [*_images_behind(result), cells, *tracks]
+
+
+def _tracks_of(result: Result) -> list[LayerData]:
+    """Return the layer of a result's tracks, if there are any."""
+    from cypose_dask.errors import ResultError
+    from cypose_dask.results.tracks import has_tracks
+    from cypose_dask.viewer.layers import tracks_layer
+
+    try:
+        return [tracks_layer(result)] if has_tracks(result) else []
+    except ResultError as error:
+        warnings.warn(f"The labels are shown without their tracks. {error}", stacklevel=2)
+        return []
 
 
 def _images_behind(result: Result) -> list[LayerData]:
