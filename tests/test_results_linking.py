@@ -76,6 +76,15 @@ def test_a_cell_that_is_missed_once_is_the_same_afterwards(linker):
 
 
 @BOTH
+def test_a_cell_that_only_touches_where_another_was_is_not_that_one(linker):
+    still = {1: (5, 5, 12, 50)}  # most of what there is, so that no drift is looked for
+    scenes = [frame({**still, 2: (20, 10, 6, 20)}), frame({**still, 3: (20, 29, 6, 20)})]
+    of, mothers = link_known(scenes, linker=linker)
+    assert sorted(of) == [1, 2, 3]
+    assert not mothers
+
+
+@BOTH
 def test_frames_without_labels_are_passed_over(linker):
     labels = [renumbered(one)[0] for one in DIVIDING]
     broken = [labels[0], None, None, None, *labels[1:]]

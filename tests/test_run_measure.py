@@ -82,6 +82,13 @@ def test_the_table_depends_on_labels_and_movie_alone(tmp_path, movie, client, bl
     assert len(tables[0])
 
 
+def test_progress_counts_the_frames_of_all_positions(tmp_path, client):
+    result = write_result(tmp_path / "movie.zarr", np.ones((5, 2, 1, 6, 7), np.uint32))
+    told = []
+    measure(result, intensities=False, client=client, progress=lambda *pair: told.append(pair))
+    assert told == [(2, 10), (4, 10), (5, 10), (7, 10), (9, 10), (10, 10)]
+
+
 def test_both_files_say_the_same_to_pandas_and_polars(tmp_path, made, table, client):
     path = measure(made.result, tmp_path / "cells.csv", client=client).path
     pd.testing.assert_frame_equal(

@@ -15,6 +15,7 @@ SETTINGS = [
     Settings(),
     Settings(diameter=17.43218, flow_threshold=0.12345, cellprob_threshold=-1.98765),
     Settings(model="/weights/mine", min_size_px=40, normalize=(1.0, 2.0)),
+    Settings(model="./mine"),
     Settings(diameter=1e9, cellprob_threshold=-1e9, flow_threshold=1e9),
     Settings(gpu=True, precision="half", dynamics_device="cuda"),
 ]
@@ -75,7 +76,7 @@ def test_without_the_gpu_nothing_is_asked_that_only_a_gpu_has():
 
 
 def test_values_fit_the_fields():
-    fields = fields_of(SETTINGS[3], MODELS)
+    fields = fields_of(SETTINGS[4], MODELS)
     assert (fields["diameter"], fields["cellprob_threshold"]) == (LARGEST, -LARGEST)
 
 
