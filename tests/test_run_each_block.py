@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from threading import Timer
 
 import numpy as np
 import pytest
@@ -61,3 +62,29 @@ def test_workers_that_die_end_it(tmp_path):
 
     with connect(workers=1) as client, pytest.raises(RunError, match=r"Workers died.*run again"):
         list(each_block(stored(tmp_path), die, client=client))
+
+
+def test_workers_may_come_later(tmp_path):
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(n_workers=0, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        Timer(1, cluster.scale, [1]).start()
+        assert len(list(each_block(stored(tmp_path), late, client=client))) == 6
+
+
+def test_a_scheduler_that_dies_ends_it(tmp_path):
+    from cypose_dask.run import connect, link
+    from helpers.cluster_processes import no_hang, running_cluster
+
+    result = stored(tmp_path, t=60, p=1, block=1)
+    with (
+        running_cluster(tmp_path) as cluster,
+        no_hang(90),
+        connect(scheduler_file=str(cluster.scheduler_file)) as client,
+        pytest.raises(RunError, match=r"scheduler was lost.*run the same command again"),
+    ):
+        link(result, client=client, progress=lambda *_: cluster.scheduler.kill())
+    assert not list(tmp_path.glob("movie_*"))

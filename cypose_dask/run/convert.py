@@ -17,7 +17,7 @@ from cypose_dask.results.image import create_image, write_frames
 from cypose_dask.run.clusters import active_client, connect
 from cypose_dask.run.directory import names_of
 from cypose_dask.run.finding import Source
-from cypose_dask.run.watch import keys_under_way
+from cypose_dask.run.watch import keys_under_way, let_go
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -145,7 +145,7 @@ def _finish(client: Client, futures: list[Future], name: str) -> None:
     except BaseException as error:
         # A block that is under way would write into a folder that is being removed.
         keys = {future.key for future in futures}
-        client.cancel(futures, force=True)
+        let_go(client, futures)
         while keys & keys_under_way(client):
             time.sleep(_LOOK_EVERY_S)
         if isinstance(error, KilledWorker):

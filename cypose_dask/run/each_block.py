@@ -14,7 +14,7 @@ from cypose_dask.engine import usable_cores
 from cypose_dask.errors import RunError
 from cypose_dask.results import Result
 from cypose_dask.run.clusters import active_client, connect
-from cypose_dask.run.watch import Watch
+from cypose_dask.run.watch import Watch, let_go, scheduler_may_be_lost
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -27,6 +27,8 @@ _BLOCKS_A_THREAD = 2
 # How long a cluster may be without a worker, s.
 _PATIENCE_S = 300.0
 _LOOK_EVERY_S = 5.0
+# A result that takes longer to come was lost with its worker, and is made again.
+_FETCH_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,28 +89,32 @@ def _in_order(
         while True:
             room = _BLOCKS_A_THREAD * watch.threads - len(under_way)
             for block in islice(blocks, max(room, 0)):
-                under_way.append((block, client.submit(*task, block, pure=False)))
+                with scheduler_may_be_lost(client):
+                    under_way.append((block, client.submit(*task, block, pure=False)))
             if not under_way:
                 return
             block, future = under_way.popleft()
             yield block, _value(future, watch)
     finally:
-        client.cancel([future for _, future in under_way])
+        let_go(client, [future for _, future in under_way])
 
 
 def _value(future: Future, watch: Watch) -> Any:
     from distributed import KilledWorker, wait
 
-    while not future.done():
-        watch.look()
-        try:
-            wait(future, timeout=_LOOK_EVERY_S)
-        except TimeoutError:
-            continue
-    try:
-        return future.result()
-    except KilledWorker as error:
+    with scheduler_may_be_lost(watch.client):
+        while future.status != "error":
+            watch.look()
+            try:
+                wait(future, timeout=_LOOK_EVERY_S)
+                if future.status == "finished":
+                    return future.result(timeout=_FETCH_S)
+            except (OSError, KilledWorker):  # nothing came, or its worker is gone: look
+                continue
+    error = future.exception()
+    if isinstance(error, KilledWorker):
         raise RunError(
             f"Workers died while they read the result ({error}). Nothing was written; run again, "
             "with fewer --workers if memory was short."
         ) from error
+    raise error

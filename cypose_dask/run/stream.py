@@ -18,7 +18,7 @@ from cypose_dask.errors import CyposeError, DeviceMemoryError, RunError
 from cypose_dask.run.feed import Feed
 from cypose_dask.run.plan import Block
 from cypose_dask.run.record import BlockRecord
-from cypose_dask.run.watch import Watch, keys_under_way
+from cypose_dask.run.watch import Watch, keys_under_way, let_go, scheduler_may_be_lost
 from cypose_dask.run.worker import BlockTask, segment_block
 from cypose_dask.settings import RunOptions
 
@@ -179,7 +179,9 @@ class Stream:
             chunks=((1,) * len(window), *((1,),) * 5),
             meta=np.empty((0,) * 6, dtype=object),
         )
-        for future in futures_of(self.client.persist(records)):
+        with scheduler_may_be_lost(self.client):
+            futures = futures_of(self.client.persist(records))
+        for future in futures:
             self._expect(_Task(feed, window[future.key[1]], future, alone))
 
     def _expect(self, task: _Task) -> None:
@@ -254,8 +256,9 @@ class Stream:
 
         try:
             return task.future.result(timeout=_FETCH_S)[0, 0, 0, 0, 0, 0]
-        except (TimeoutError, KilledWorker, CancelledError):
-            # Dask does the block again, which takes a worker: wait where that is watched.
+        except (OSError, KilledWorker, CancelledError):
+            # Dask does the block again, which takes a worker: wait where that is watched. Of a
+            # scheduler that is lost the client tells there.
             self._expect(task)
             return None
 
@@ -274,9 +277,7 @@ class Stream:
             self._wait()
 
     def _cancel(self, keys: Iterable[object]) -> None:
-        tasks = [self.pending.pop(key) for key in keys]
-        if tasks and self.client.status == "running":
-            self.client.cancel([task.future for task in tasks], force=True)
+        let_go(self.client, [self.pending.pop(key).future for key in keys])
 
     def _end(self) -> None:
         """Close the results whose blocks have all returned, and tell of them."""

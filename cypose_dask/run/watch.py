@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from cypose_dask.errors import RunError
 
 if TYPE_CHECKING:
-    from distributed import Client, Worker
+    from distributed import Client, Future, Worker
 
-__all__ = ["Watch", "keys_under_way", "scheduler_may_be_lost"]
+__all__ = ["Watch", "keys_under_way", "let_go", "scheduler_may_be_lost"]
 
 # Asking costs the scheduler well under a millisecond.
 _LOOK_EVERY_S = 5.0
@@ -38,7 +38,7 @@ class Watch:
     def __init__(self, client: Client, patience_s: float) -> None:
         self.client, self.patience_s = client, patience_s
         self.threads = 1
-        self._looked = self._seen = float("-inf")
+        self._looked, self._seen = float("-inf"), time.monotonic()
         self.look()
 
     def look(self) -> None:
@@ -72,19 +72,34 @@ class Watch:
 def scheduler_may_be_lost(client: Client) -> Iterator[None]:
     """Raise RunError where something failed because the client lost its scheduler."""
     from distributed import CancelledError
+    from distributed.client import ClosedClientError
+    from distributed.comm import CommClosedError
 
+    # The client may notice a little later than we do.
+    lost = CancelledError, ClosedClientError, CommClosedError, TimeoutError
     try:
         yield
-    except (CancelledError, OSError, ValueError, RuntimeError) as error:
-        lost = isinstance(error, CancelledError | TimeoutError)
-        if client.status == "running" and not lost:
+    except (*lost, OSError, ValueError, RuntimeError) as error:
+        if client.status == "running" and not isinstance(error, lost):
             raise  # an error of what was asked for
         silent = isinstance(error, TimeoutError)
         what = "does not answer" if silent else "was lost"
+        said = str(error)
+        if not said or "\n" in said:  # Dask's page about what may be the matter
+            said = type(error).__name__
         raise RunError(
-            f"The scheduler {what} ({str(error) or type(error).__name__}). Finished blocks are "
-            "kept; run the same command again to continue."
+            f"The scheduler {what} ({said}). Finished blocks are kept; run the same command again "
+            "to continue."
         ) from error
+
+
+def let_go(client: Client, futures: Sequence[Future]) -> None:
+    """Cancel tasks, unless the scheduler is lost, which has forgotten them then."""
+    from distributed.client import ClosedClientError
+
+    if futures and client.status == "running":
+        with suppress(ClosedClientError, RuntimeError):  # it is lost at this moment
+            client.cancel(list(futures), force=True)
 
 
 def keys_under_way(client: Client) -> set[object]:
