@@ -261,6 +261,7 @@ def test_the_same_command_again_leaves_a_card_that_was_filled_in(train, frames, 
     assert before == {p.name: p.stat().st_mtime_ns for p in tmp_path.iterdir()}
 
 
+@pytest.mark.slow
 def test_another_recipe_is_refused_until_restart(train, frames, tmp_path):
     output = tmp_path / "m"
     assert train(frames, "-o", output)[0] == 0
@@ -321,6 +322,7 @@ def test_files_that_are_no_model_of_ours_are_never_overwritten(train, frames, tm
     assert (tmp_path / "precious").read_text() == "data"
 
 
+@pytest.mark.slow
 def test_a_model_without_its_training_is_replaced_only_by_restart(train, frames, tmp_path):
     import shutil
 

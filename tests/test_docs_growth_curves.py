@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from conftest import ROOT
 from cypose_dask.learn import synthetic_movie
@@ -20,6 +21,7 @@ BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", PAGE, re.S)
 FRAMES = 9
 
 
+@pytest.mark.slow
 def test_the_page_ends_with_a_table_of_growth_curves(tmp_path, monkeypatch):
     film = synthetic_movie(n_frames=FRAMES, shape=(160, 160), seed=5, start_cells=3)
     write_nd2(

@@ -59,6 +59,7 @@ def processes(tmp_path_factory):
     return first, second
 
 
+@pytest.mark.slow
 def test_a_second_process_compiles_nothing_whatever_its_frames_are_like(processes):
     first, second = processes
     assert first["cells"] > 0 < second["cells"]

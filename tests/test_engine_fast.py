@@ -79,6 +79,7 @@ def test_labels_do_not_depend_on_the_frames_beside(counted, synthetic):
         assert made.labels.max() > 0
 
 
+@pytest.mark.slow
 def test_outputs_do_not_depend_on_how_many_tiles_are_in_memory(loaded):
     network, _ = loaded
     image = np.random.default_rng(0).random((500, 260, 2)).astype(np.float32)
@@ -126,6 +127,7 @@ def test_empty_tiles_are_left_out_and_labels_stay(counted):
     assert 1 <= kept <= plain / 2
 
 
+@pytest.mark.slow
 def test_a_frame_that_is_nearly_empty_costs_a_fifth_or_less(counted):
     """Of 144 tiles, those around the colony and hardly another."""
     networks, runtime, settings = counted

@@ -74,6 +74,7 @@ def test_converting_needs_torch_but_not_cellpose(cache, spec):
     assert said(start(spec)).split()[1:] == ["torch"]
 
 
+@pytest.mark.slow
 def test_several_processes_may_convert_at_once(cache, spec):
     results = [said(process) for process in [start(spec) for _ in range(2)]]
     assert len({result.split()[0] for result in results}) == 1
@@ -148,6 +149,7 @@ def test_a_transformer_is_not_converted(cache, spec):
         convert_network(replace(spec, backbone="transformer"))
 
 
+@pytest.mark.slow
 def test_folding_reads_every_weight(spec):
     """Each number of the file reaches the folded network."""
     import torch

@@ -194,6 +194,7 @@ def deflated(path, extra_bytes):
     path.with_name("plain").unlink()
 
 
+@pytest.mark.slow
 def test_a_packed_archive_is_refused_before_it_is_unpacked(tmp_path):
     path = tmp_path / "model"
     deflated(path, 600 * 2**20)

@@ -94,6 +94,7 @@ def test_percentiles_do_not_count_where_intensities_are_given(movie, made, tmp_p
     assert found["normalize"].b == "100, 30000"
 
 
+@pytest.mark.slow
 def test_where_it_ran_is_named_and_not_tried(movie, made, tmp_path):
     segment(movie, tmp_path / "x.zarr", Settings(**A, engine="reference"))
     found = by_name(diff(movie, made / "a.zarr", tmp_path / "x.zarr"))

@@ -101,6 +101,7 @@ def ports(process):
     return [connection.laddr.ip for connection in listening]
 
 
+@pytest.mark.slow
 def test_one_machine_is_a_scheduler_and_workers_until_it_is_told_to_stop(small_run, path, tmp_path):
     file = tmp_path / "s.json"
     command = ["bash", str(ONE_MACHINE), "-w", "2", "-t", "1", "-f", str(file)]
@@ -183,6 +184,7 @@ def leftovers(folder):
     return [path for path in folder.iterdir() if path.name.startswith(".cypose")]
 
 
+@pytest.mark.slow
 def test_an_allocation_is_one_encrypted_cluster(small_run, pretended_job, tmp_path):
     done = finished(["bash", ALLOCATION, *small_run.arguments])
     assert done.returncode == 0, done.stderr

@@ -95,6 +95,7 @@ def test_both_at_once_are_refused(made, tmp_path):
         export_ctc(made.result, tmp_path / "ctc", tracks=[divided()], unlinked=True)
 
 
+@pytest.mark.slow
 def test_names_have_as_many_digits_as_frames_need(tmp_path):
     made = hand_on(tmp_path, t=1001, c=1, counts=[0] * 1000 + [1])
     (results,) = export_ctc(made.result, tmp_path / "ctc", unlinked=True)

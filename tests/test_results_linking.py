@@ -285,7 +285,7 @@ def test_every_cell_of_a_crowded_colony_is_followed(species, seed):
     assert len(mothers) > 90
 
 
-@BOTH
+@pytest.mark.parametrize("linker", ["overlap", pytest.param("laptrack", marks=pytest.mark.slow)])
 def test_every_cell_and_every_division_of_a_real_movie_is_found(shared_data, linker):
     from helpers.real_truth import oufti_ancestors, oufti_labels
 

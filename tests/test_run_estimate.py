@@ -163,6 +163,7 @@ def test_blocks_are_spread_over_all(there, count):
     assert len(set(chosen)) == min(there, count)
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_lost_is_an_error(tmp_path):
     with (
         running_cluster(tmp_path) as cluster,

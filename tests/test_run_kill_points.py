@@ -223,6 +223,7 @@ def test_a_scheduler_that_is_lost_while_a_run_is_planned_is_an_error_too(place, 
         assert client.returncode == 4, place.tif.with_suffix(".err").read_text()
 
 
+@pytest.mark.slow
 def test_a_cluster_without_workers_is_an_error_after_a_while(place, tmp_path):
     options = RunOptions(frames_per_block=1, wait_for_workers_s=2)
 
@@ -244,6 +245,7 @@ def test_a_cluster_without_workers_is_an_error_after_a_while(place, tmp_path):
     assert_whole(place, before)
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_does_not_answer_is_an_error_after_a_while(place, tmp_path, monkeypatch):
     from cypose_dask.run import watch
 

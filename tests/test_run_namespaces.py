@@ -143,6 +143,7 @@ def hosts_of(run: SmallRun) -> set[str]:
     return {worker.removeprefix("tcp://").partition(":")[0] for worker in run.workers()}
 
 
+@pytest.mark.slow
 def test_machines_of_their_own_come_and_go_and_the_labels_are_the_serial_ones(network, tmp_path):
     serial_labels()  # converts the model once for all processes
     run = SmallRun(write_small_movie(tmp_path / "m.nd2", N_FRAMES), tmp_path / "m.tif", N_FRAMES)

@@ -242,6 +242,7 @@ def test_a_cluster_without_workers_is_a_fault(needs, tmp_path):
 # Time
 
 
+@pytest.mark.slow
 def test_a_frozen_worker_holds_up_none(needs, tmp_path, monkeypatch):
     monkeypatch.setattr(asking, "_WAY_S", 1.0)
     with cluster_with_another_worker(tmp_path) as (client, other):

@@ -222,6 +222,7 @@ def naps(client, count):
     return client.map(nap, range(count))
 
 
+@pytest.mark.slow
 def test_a_job_that_was_lost_is_replaced(pretended):
     with connect(kind=SMALL) as client:
         tasks = naps(client, 20)

@@ -7,6 +7,7 @@ from threading import Event
 
 import numpy as np
 import pytest
+from distributed.comm import CommClosedError
 
 from cypose_dask.errors import DeviceMemoryError, RunError, RunStoppedError
 from cypose_dask.results import Status, open_result
@@ -31,7 +32,7 @@ def threads():
         yield client
 
 
-@pytest.mark.parametrize("frames_per_block", [1, 5])
+@pytest.mark.parametrize("frames_per_block", [pytest.param(1, marks=pytest.mark.slow), 5])
 def test_a_frame_that_kills_its_worker_fails_alone(
     frames_per_block, movie, expected_labels, tmp_path
 ):
@@ -53,6 +54,7 @@ def test_a_frame_that_kills_its_worker_fails_alone(
     assert len((tmp_path / "deaths-2").read_text()) == 3
 
 
+@pytest.mark.slow
 def test_a_block_that_kills_workers_even_alone_fails_and_the_run_ends(movie, tmp_path, monkeypatch):
     from cypose_dask.run.worker import BlockTask
 
@@ -69,6 +71,7 @@ def test_a_block_that_kills_workers_even_alone_fails_and_the_run_ends(movie, tmp
     assert reasons[2, 0, 0].startswith("KilledWorker")
 
 
+@pytest.mark.slow
 def test_frames_alone_have_the_labels_of_frames_together(
     movie, client, expected_labels, tmp_path, monkeypatch
 ):
@@ -234,8 +237,9 @@ def test_a_cluster_that_loses_its_last_worker_is_an_error(movie, tmp_path, expec
         )
 
 
-def test_a_record_that_its_worker_took_along_is_waited_for_again(
-    movie, threads, expected_labels, tmp_path, monkeypatch
+@pytest.mark.parametrize("error", [TimeoutError(), CommClosedError("reset by peer")])
+def test_a_record_that_does_not_come_is_waited_for_again(
+    error, movie, threads, expected_labels, tmp_path, monkeypatch
 ):
     from distributed import Future
 
@@ -244,7 +248,7 @@ def test_a_record_that_its_worker_took_along_is_waited_for_again(
     def slow_once(self, timeout=None):
         if str(self.key).startswith("('segment") and self.key not in lost:
             lost.append(self.key)
-            raise TimeoutError
+            raise error
         return real(self, timeout)
 
     monkeypatch.setattr(Future, "result", slow_once)
