@@ -20,7 +20,7 @@ DEFAULT_RESTORATION = "denoise_cyto3"
 # What may be said on a command line, the default first; "cellpose" and "mps" are only settled.
 ENGINE_CHOICES = {
     "engine": ("fast", "reference"),
-    "runtime": ("auto", "openvino", "torch", "cellpose"),
+    "runtime": ("auto", "winograd", "openvino", "torch", "cellpose"),
     "precision": ("single", "half"),
     "dynamics_device": ("auto", "cpu", "cuda", "mps"),
 }
@@ -76,10 +76,10 @@ class Settings:
     engine : "fast" or "reference"
         ``"reference"`` calls Cellpose's own functions frame by frame; ``"fast"`` gives the same
         labels from our kernels and a network runtime.
-    runtime : "auto", "cellpose", "torch" or "openvino"
-        What runs the network: ``"openvino"`` (CPU, from the ``[cpu]`` extra), ``"torch"``, or
-        Cellpose's own call, which is the reference engine's only one. ``"auto"`` is the fastest
-        that is installed and can run this model.
+    runtime : "auto", "cellpose", "torch", "openvino" or "winograd"
+        What runs the network: ``"winograd"`` (CPU, our kernels), ``"openvino"`` (CPU, from the
+        ``[cpu]`` extra), ``"torch"``, or Cellpose's own call, which is the reference engine's only
+        one. ``"auto"`` is the fastest that can run this model.
     precision : "single" or "half"
         Of the network on a GPU; ``"half"`` is faster there and moves some cell borders.
     dynamics_device : "auto", "cpu" or "cuda"
@@ -110,7 +110,7 @@ class Settings:
     end_frame: int | None = None
     gpu: bool = False
     engine: Literal["fast", "reference"] = "fast"
-    runtime: Literal["auto", "cellpose", "torch", "openvino"] = "auto"
+    runtime: Literal["auto", "cellpose", "torch", "openvino", "winograd"] = "auto"
     precision: Literal["single", "half"] = "single"
     dynamics_device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     skip_empty: bool = False

@@ -187,7 +187,7 @@ def test_the_gpus_dynamics_are_given_the_whole_group(loaded, monkeypatch, synthe
         assert ((labels > 0) == (one.labels > 0)).mean() > 0.99
 
 
-@pytest.mark.parametrize("runtime", ["openvino", "torch"])
+@pytest.mark.parametrize("runtime", ["winograd", "openvino", "torch"])
 def test_labels_do_not_depend_on_the_threads_of_a_frame(runtime, synthetic):
     spec, frame = resolve_model(), synthetic.frames[-1, :1]
     device, settings = settle_engine(Settings(runtime=runtime), spec)
@@ -197,7 +197,7 @@ def test_labels_do_not_depend_on_the_threads_of_a_frame(runtime, synthetic):
     np.testing.assert_array_equal(one.labels, two.labels)
 
 
-def test_openvino_needs_neither_torch_nor_cellpose(tmp_path, synthetic, monkeypatch):
+def test_segmenting_needs_neither_torch_nor_cellpose(tmp_path, synthetic, monkeypatch):
     """Their imports cost every worker ten seconds; the weights were converted before."""
     np.save(tmp_path / "frames.npy", synthetic.frames[-1:, :1])
     segment_frames(synthetic.frames[-1:, :1])

@@ -35,6 +35,7 @@ PAIRS = {
 
 ENGINES = {
     "reference": {"engine": "reference"},
+    "winograd": {"engine": "fast", "runtime": "winograd"},
     "openvino": {"engine": "fast", "runtime": "openvino"},
     "torch": {"engine": "fast", "runtime": "torch"},
 }

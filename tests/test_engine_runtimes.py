@@ -14,7 +14,7 @@ from cypose_dask.errors import ModelError, SettingsError
 from cypose_dask.models import ModelSpec, resolve_model
 from cypose_dask.models.spec import file_sha256
 
-NAMES = ["openvino", "torch"]
+NAMES = ["winograd", "openvino", "torch"]
 BUNDLED = ["cyano-rods", "cyano-chlorophyll"]
 # Of the largest output. Cellpose's own two ways, with and without MKL-DNN, differ by 7e-7 of it.
 CLOSE = 2e-6
@@ -198,11 +198,10 @@ def test_an_opened_runtime_is_the_one_that_was_chosen(name):
     assert open_runtime(spec, name, threads=1).name == name
 
 
-def test_auto_is_openvino_where_it_is_installed(monkeypatch):
+def test_auto_is_winograd_which_needs_no_package(monkeypatch):
     spec = resolve_model("cyano-rods")
-    assert choose_runtime(spec) == "openvino"
     monkeypatch.setattr(runtimes.importlib.util, "find_spec", lambda name: None)
-    assert choose_runtime(spec) == "torch"
+    assert choose_runtime(spec) == "winograd"
     with pytest.raises(SettingsError, match=r"cypose-dask\[cpu\]"):
         choose_runtime(spec, "openvino")
 
@@ -210,8 +209,9 @@ def test_auto_is_openvino_where_it_is_installed(monkeypatch):
 def test_a_transformer_runs_in_torch_only():
     spec = replace(resolve_model("cyano-rods"), backbone="transformer")
     assert choose_runtime(spec) == choose_runtime(spec, "torch") == "torch"
-    with pytest.raises(ModelError, match="is a transformer"):
-        choose_runtime(spec, "openvino")
+    for name in ("openvino", "winograd"):
+        with pytest.raises(ModelError, match="is a transformer"):
+            choose_runtime(spec, name)
 
 
 def test_an_unknown_runtime_is_refused():

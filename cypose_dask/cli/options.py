@@ -165,8 +165,8 @@ def engine_options(command: Command) -> Command:
             show_default=True, help="Of the network on a GPU; half moves some borders.",
         ),
         click.option(
-            "--runtime", type=click.Choice(["auto", "openvino", "torch"]), default="auto",
-            show_default=True, help="What runs the network.",
+            "--runtime", type=click.Choice(["auto", "winograd", "openvino", "torch"]),
+            default="auto", show_default=True, help="What runs the network.",
         ),
         click.option(
             "--engine", type=click.Choice(["fast", "reference"]), default="fast",

@@ -59,8 +59,8 @@ def differs(ran: Ran) -> tuple[str, ...]:
             "too.": _fails(ran),
             "Frames of one single intensity have no cells here; Cellpose leaves them raw, and may "
             "find some.": True,
-            "The network ran in OpenVINO or in batches, which rounds the last bits otherwise than "
-            "Cellpose (flows differ by some millionths); --engine reference is bit by "
+            "The network ran in other kernels, or in batches, which round the last bits otherwise "
+            "than Cellpose (flows differ by some millionths); --engine reference is bit by "
             "bit.": s.engine == "fast" and s.precision == "single",
             "The network ran in half precision, which Cellpose 3 has not; some borders differ by "
             "a pixel.": s.precision == "half",

@@ -17,6 +17,7 @@ from cypose_dask.engine import (
     settle_engine,
     settle_numbers,
 )
+from cypose_dask.engine.runtimes import packages_of
 from cypose_dask.errors import MovieError, SettingsError
 from cypose_dask.models import ModelSpec, resolve_model, resolve_restoration
 from cypose_dask.movies import Movie
@@ -157,9 +158,8 @@ class Plan:
     @property
     def _packages_that_count(self) -> tuple[str, ...]:
         """Packages whose numbers end in the labels; our own kernels have `LABEL_VERSION`."""
-        computes = "openvino" if self.settings.runtime == "openvino" else "torch"
-        restores = ("torch",) if self.restoration and computes != "torch" else ()
-        return ("cellpose", computes, *restores)
+        restores = ("torch",) if self.restoration else ()
+        return tuple(dict.fromkeys(("cellpose", *packages_of(self.settings.runtime), *restores)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON values, to be stored with the result."""

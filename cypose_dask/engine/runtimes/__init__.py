@@ -1,5 +1,8 @@
 """What runs the network on this machine's processor.
 
+`winograd` is our own and the fastest; `openvino` multiplies everything out, as fast as a processor
+can; `torch` runs every network.
+
 A runtime is opened once a process and then called with tiles. All of them read the weights that
 `conversion` folds and keeps; so the one that needs no torch never imports it.
 """
@@ -7,6 +10,7 @@ A runtime is opened once a process and then called with tiles. All of them read 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -15,7 +19,7 @@ from cypose_dask.engine.runtimes.conversion import convert_network
 from cypose_dask.errors import ModelError, SettingsError
 from cypose_dask.models.spec import ModelSpec
 
-__all__ = ["Runtime", "choose_runtime", "convert_network", "open_runtime"]
+__all__ = ["Runtime", "choose_runtime", "convert_network", "open_runtime", "packages_of"]
 
 
 class Runtime(Protocol):
@@ -23,7 +27,7 @@ class Runtime(Protocol):
 
     @property
     def name(self) -> str:
-        """``"openvino"`` or ``"torch"``."""
+        """``"winograd"``, ``"openvino"`` or ``"torch"``."""
         ...
 
     def __call__(self, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -51,8 +55,8 @@ def choose_runtime(spec: ModelSpec, wanted: str = "auto") -> str:
     ----------
     spec : ModelSpec
     wanted : str
-        ``"openvino"``, ``"torch"``, or ``"auto"``: OpenVINO where it is installed and knows the
-        network, else torch.
+        ``"winograd"``, ``"openvino"``, ``"torch"``, or ``"auto"``: Winograd's filtering if it knows
+        the network, else torch.
 
     Raises
     ------
@@ -61,22 +65,27 @@ def choose_runtime(spec: ModelSpec, wanted: str = "auto") -> str:
     ModelError
         If it cannot run this model.
     """
-    installed = importlib.util.find_spec("openvino") is not None
+    is_known = spec.backbone == "default"
     if wanted == "auto":
-        return "openvino" if installed and spec.backbone == "default" else "torch"
-    if wanted not in ("openvino", "torch"):
-        raise SettingsError(f"runtime is {wanted!r}; choose one of auto, openvino, torch.")
-    if wanted == "openvino" and not installed:
+        return "winograd" if is_known else "torch"
+    if wanted not in _OPENED:
+        raise SettingsError(f"runtime is {wanted!r}; choose one of auto, {', '.join(_OPENED)}.")
+    if wanted == "openvino" and importlib.util.find_spec("openvino") is None:
         raise SettingsError(
             "runtime is 'openvino', which is not installed here. Install cypose-dask[cpu] on "
             "every machine that computes, or leave out --runtime."
         )
-    if wanted == "openvino" and spec.backbone != "default":
+    if wanted != "torch" and not is_known:
         raise ModelError(
-            f"Model {spec.name!r} is a {spec.backbone}, which OpenVINO does not run here. Leave "
+            f"Model {spec.name!r} is a {spec.backbone}, which {wanted} does not run here. Leave "
             "out --runtime: torch runs it."
         )
     return wanted
+
+
+def packages_of(name: str) -> tuple[str, ...]:
+    """Return the packages whose versions may change what a runtime computes."""
+    return {"winograd": (), "openvino": ("openvino",)}.get(name, ("torch",))
 
 
 def open_runtime(spec: ModelSpec, name: str, *, threads: int, callers: int = 1) -> Runtime:
@@ -90,18 +99,39 @@ def open_runtime(spec: ModelSpec, name: str, *, threads: int, callers: int = 1) 
     threads : int
         Cores that one call may use; also the tiles that it holds in memory at once.
     callers : int
-        Threads that will call it at the same time (OpenVINO; torch shares its cores among them).
+        Threads that will call it at the same time (torch shares its cores among them).
 
     Raises
     ------
     ModelError
         If the file is no longer the one that was hashed when the model was resolved.
     """
-    # Here, because importing torch takes seconds and OpenVINO may be absent.
-    if name == "openvino":
-        from cypose_dask.engine.runtimes.on_openvino import OpenVinoRuntime
+    return _OPENED[name](spec, threads, callers)
 
-        return OpenVinoRuntime.open(spec, threads, callers)
+
+# Each imports its own, because importing torch takes seconds and OpenVINO may be absent.
+
+
+def _open_winograd(spec: ModelSpec, threads: int, callers: int) -> Runtime:
+    from cypose_dask.engine.runtimes.on_winograd import WinogradRuntime
+
+    return WinogradRuntime.open(spec, threads)
+
+
+def _open_openvino(spec: ModelSpec, threads: int, callers: int) -> Runtime:
+    from cypose_dask.engine.runtimes.on_openvino import OpenVinoRuntime
+
+    return OpenVinoRuntime.open(spec, threads, callers)
+
+
+def _open_torch(spec: ModelSpec, threads: int, callers: int) -> Runtime:
     from cypose_dask.engine.runtimes.on_torch import TorchRuntime
 
     return TorchRuntime.open(spec, threads * callers)
+
+
+_OPENED: dict[str, Callable[[ModelSpec, int, int], Runtime]] = {
+    "winograd": _open_winograd,
+    "openvino": _open_openvino,
+    "torch": _open_torch,
+}

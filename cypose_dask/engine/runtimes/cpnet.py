@@ -1,6 +1,7 @@
 """Cellpose's residual U-Net with folded batch norms, in terms that every runtime can carry out.
 
-One description serves all runtimes: torch computes while it is walked through, OpenVINO records.
+One description serves all runtimes: torch computes while it is walked through, OpenVINO records,
+and our own kernels hold back what they can do at once.
 """
 
 from __future__ import annotations

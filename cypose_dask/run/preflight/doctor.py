@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cypose_dask.engine.runtimes import choose_runtime
+from cypose_dask.engine.runtimes import choose_runtime, packages_of
 from cypose_dask.errors import CyposeError, SettingsError
 from cypose_dask.models import resolve_model
 from cypose_dask.movies import Movie, open_movie
@@ -108,8 +108,9 @@ def _refused(source: str, error: CyposeError) -> Finding:
 def _needs(patient: Patient, movies: Sequence[Movie]) -> Needs:
     model, gpu, here = resolve_model(patient.settings.model), patient.settings.gpu, versions_here()
     runtime = "torch" if gpu else choose_runtime(model)
+    names = ("cypose-dask", "label", "cellpose", *packages_of(runtime))
     return Needs(
-        versions={name: here[name] for name in ("cypose-dask", "label", "cellpose", runtime)},
+        versions={name: here[name] for name in names},
         gpu=gpu,
         runtime=runtime,
         movies=tuple(movie.source for movie in movies),

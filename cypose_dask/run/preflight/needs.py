@@ -33,7 +33,7 @@ class Needs:
     device : str
         ``"cpu"``, ``"cuda"`` or ``"mps"``, which must be what the worker chooses.
     runtime : str
-        What runs the network: ``"openvino"``, ``"torch"`` or ``"cellpose"``.
+        What runs the network: ``"winograd"``, ``"openvino"``, ``"torch"`` or ``"cellpose"``.
     movies : tuple of FrameSource
         Must be there, the same as here.
     models : tuple of ModelSpec
