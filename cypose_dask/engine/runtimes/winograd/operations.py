@@ -57,6 +57,7 @@ class Operations:
 
     def __init__(self, folded: Folded) -> None:
         self._memory = Memory()
+        self._shape: tuple[int, ...] = ()
         self._weights = {key: aligned(_prepared(value)) for key, value in folded.items()}
         self._depths = {key: value.shape[1] for key, value in folded.items() if value.ndim == 4}
         self._wide = {key for key, value in folded.items() if value.shape[2:] == (3, 3)}
@@ -113,7 +114,9 @@ class Operations:
 
     def read(self, tile: np.ndarray) -> Picture:
         """Return a tile (C, H, W) of float32 as a picture."""
-        channels, height, width = tile.shape
+        channels, height, width = shape = tile.shape
+        if shape != self._shape:  # small frames of many movies would each leave theirs behind
+            self._shape, self._memory = shape, Memory()
         values = np.zeros((height, width, _rounded_up(channels)), np.float32)
         values[..., :channels] = np.moveaxis(tile, 0, -1)
         return _as_it_lies(values.ravel(), height, width)
