@@ -4,11 +4,13 @@ import gc
 import threading
 import weakref
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cypose_dask.engine.runtimes.winograd import convolution
 from cypose_dask.engine.runtimes.winograd import memory as memory_room
 from cypose_dask.engine.runtimes.winograd import operations as operations_room
 from cypose_dask.engine.runtimes.winograd.memory import Memory, aligned
@@ -244,6 +246,21 @@ def test_rounding_is_as_small_as_that_of_a_plain_convolution():
     )
     ours, theirs = (np.sqrt(np.square(a - exact).mean()) for a in (found, plain[0].numpy()))
     assert ours < 5 * theirs
+
+
+# Kernels on disk
+
+
+def test_kernels_on_disk_are_good_for_the_same_sources_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    x = Operations({}).read(numbers(1, 2, 2))
+
+    def is_found(sources):
+        kernel = convolution._kernels(sources).pool
+        kernel(x, np.empty(COLUMNS, np.float32))
+        return sum(kernel.stats.cache_hits.values()) == 1
+
+    assert [is_found(sources) for sources in ("old", "old", "new")] == [False, True, False]
 
 
 # Memory

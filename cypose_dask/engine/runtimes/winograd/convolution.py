@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
+from cypose_dask.engine.runtimes.winograd import filtering, lanes, product
 from cypose_dask.engine.runtimes.winograd.filtering import (
     POINTS,
     TILE,
@@ -17,6 +18,7 @@ from cypose_dask.engine.runtimes.winograd.filtering import (
 from cypose_dask.engine.runtimes.winograd.lanes import LANES, every, larger, load, store
 from cypose_dask.engine.runtimes.winograd.memory import Memory
 from cypose_dask.engine.runtimes.winograd.product import Rows, multiply
+from cypose_dask.models.spec import file_sha256
 
 __all__ = ["Layer", "Picture", "convolve", "mix", "pool", "settle"]
 
@@ -90,7 +92,7 @@ def convolve(
         memory.take(TILE * TILE * tiles * columns),
     )
     out = memory.take(x.height * x.width * columns)
-    _convolve(x, layer, (rest, rectified), work, out)
+    _KERNELS.convolve(x, layer, (rest, rectified), work, out)
     return out
 
 
@@ -105,7 +107,7 @@ class _Work(NamedTuple):
     summed: np.ndarray
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _convolve(
     x: Picture, layer: Layer, last: tuple[Picture, bool], work: _Work, out: np.ndarray
 ) -> None:
@@ -119,7 +121,7 @@ def _convolve(
         _write(work.summed, (TILE * first, TILE * rows), (layer.bias, *last), x, out)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _read(x: Picture, top: int, rows: int, padded: np.ndarray) -> None:
     """Read rows from `top`, with a rim of zeros as wide as the last tile asks for."""
     line = (-(-x.width // TILE) * TILE + _RIM) * x.channels
@@ -139,13 +141,13 @@ def _read(x: Picture, top: int, rows: int, padded: np.ndarray) -> None:
                 store(padded, to + c, _value(x, at, c))
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _value(x: Picture, at: int, channel: int) -> Any:
     value = load(x.scale, channel) * load(x.values, at + channel) + load(x.shift, channel)
     return larger(value, every(np.float32(0))) if x.rectified else value
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _transform(
     padded: np.ndarray, shape: tuple[int, int, int], points: np.ndarray, apart: int
 ) -> None:
@@ -157,7 +159,7 @@ def _transform(
             transform_tile(padded, at + c, (line, channels), points, tile * channels + c, apart)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _multiply(work: _Work, layer: Layer, tiles: int, channels: int) -> None:
     columns, nothing = layer.bias.size, np.zeros_like(layer.bias)
     for point in range(POINTS):
@@ -167,7 +169,7 @@ def _multiply(work: _Work, layer: Layer, tiles: int, channels: int) -> None:
         multiply(left, right, nothing, into, tiles)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _undo(
     products: np.ndarray, shape: tuple[int, int, int], summed: np.ndarray, apart: int
 ) -> None:
@@ -179,7 +181,7 @@ def _undo(
             undo_tile(products, tile * channels + c, apart, summed, to + c, (line, channels))
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _write(
     summed: np.ndarray,
     lines: tuple[int, int],
@@ -209,11 +211,11 @@ def _write(
 def settle(x: Picture, memory: Memory) -> np.ndarray:
     """Return the values (height * width * channels,) as they are read."""
     out = memory.take(x.height * x.width * x.channels)
-    _settle(x, out)
+    _KERNELS.settle(x, out)
     return out
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _settle(x: Picture, out: np.ndarray) -> None:
     for pixel in range(x.height * x.width):
         row, column = pixel // x.width, pixel % x.width
@@ -231,11 +233,11 @@ def mix(x: Picture, layer: Layer, memory: Memory) -> np.ndarray:
         As many pixels as `x.values` has, with the channels of the bias.
     """
     out = memory.take(x.values.size // x.channels * layer.bias.size)
-    _mix(x, layer, out)
+    _KERNELS.mix(x, layer, out)
     return out
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _mix(x: Picture, layer: Layer, out: np.ndarray) -> None:
     left, right = Rows(x.values, 0, x.channels), Rows(layer.weights, 0, layer.depth)
     into = Rows(out, 0, layer.bias.size)
@@ -245,11 +247,11 @@ def _mix(x: Picture, layer: Layer, out: np.ndarray) -> None:
 def pool(x: Picture, memory: Memory) -> np.ndarray:
     """Return the largest value of every 2 x 2 px, as they lie."""
     out = memory.take(x.values.size // 4)
-    _pool(x, out)
+    _KERNELS.pool(x, out)
     return out
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _pool(x: Picture, out: np.ndarray) -> None:
     width, channels = x.width // 2, x.channels
     line = x.width * channels
@@ -259,3 +261,47 @@ def _pool(x: Picture, out: np.ndarray) -> None:
             upper = larger(load(x.values, c), load(x.values, c + channels))
             lower = larger(load(x.values, c + line), load(x.values, c + line + channels))
             store(out, pixel * channels + c - at, larger(upper, lower))
+
+
+class _Kernels(NamedTuple):
+    """What is called from Python, and kept on disk with all that it calls."""
+
+    convolve: Any
+    settle: Any
+    mix: Any
+    pool: Any
+
+
+def _kernels(sources: str) -> _Kernels:
+    """Return the kernels, of which those on disk are good for the same `sources` alone.
+
+    Numba looks at the file of a kernel only, and at what the kernel takes from around itself.
+    """
+
+    @njit(nogil=True, cache=True)
+    def convolve(
+        x: Picture, layer: Layer, last: tuple[Picture, bool], work: _Work, out: np.ndarray
+    ) -> None:
+        assert sources
+        _convolve(x, layer, last, work, out)
+
+    @njit(nogil=True, cache=True)
+    def settle(x: Picture, out: np.ndarray) -> None:
+        assert sources
+        _settle(x, out)
+
+    @njit(nogil=True, cache=True)
+    def mix(x: Picture, layer: Layer, out: np.ndarray) -> None:
+        assert sources
+        _mix(x, layer, out)
+
+    @njit(nogil=True, cache=True)
+    def pool(x: Picture, out: np.ndarray) -> None:
+        assert sources
+        _pool(x, out)
+
+    return _Kernels(convolve, settle, mix, pool)
+
+
+_OTHER_FILES = (str(module.__file__) for module in (filtering, lanes, product))
+_KERNELS = _kernels("".join(map(file_sha256, _OTHER_FILES)))

@@ -64,7 +64,7 @@ def transform_weights(weight: np.ndarray) -> np.ndarray:
 # Six vectors of sixteen channels in, six or four out.
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _transform(d0: Any, d1: Any, d2: Any, d3: Any, d4: Any, d5: Any) -> Any:
     near, near_odd = d4 - _BB * d2, _A * (d3 - _BB * d1)
     far, far_odd = d4 - _AA * d2, _B * (d3 - _AA * d1)
@@ -73,7 +73,7 @@ def _transform(d0: Any, d1: Any, d2: Any, d3: Any, d4: Any, d5: Any) -> Any:
     return at_0, near + near_odd, near - near_odd, far + far_odd, far - far_odd, at_infinity
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _undo(m0: Any, m1: Any, m2: Any, m3: Any, m4: Any, m5: Any) -> Any:
     near, near_odd, far, far_odd = m1 + m2, m1 - m2, m3 + m4, m3 - m4
     return (
@@ -87,7 +87,7 @@ def _undo(m0: Any, m1: Any, m2: Any, m3: Any, m4: Any, m5: Any) -> Any:
 # Written out, as numba keeps vectors in registers only if it knows which is which.
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def transform_tile(
     x: np.ndarray, start: int, steps: tuple[int, int], into: np.ndarray, to: int, step: int
 ) -> None:
@@ -115,7 +115,7 @@ def transform_tile(
     _put_six(_transform(a[5], b[5], c[5], d[5], e[5], f[5]), into, to + 30 * step, step)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def undo_tile(
     m: np.ndarray, start: int, step: int, into: np.ndarray, to: int, steps: tuple[int, int]
 ) -> None:
@@ -141,7 +141,7 @@ def undo_tile(
     _put_four(_undo(a[3], b[3], c[3], d[3], e[3], f[3]), into, to + 3 * row, column)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _transform_column(x: np.ndarray, start: int, step: int) -> Any:
     return _transform(
         load(x, start),
@@ -153,7 +153,7 @@ def _transform_column(x: np.ndarray, start: int, step: int) -> Any:
     )
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _undo_column(m: np.ndarray, start: int, step: int) -> Any:
     return _undo(
         load(m, start),
@@ -165,7 +165,7 @@ def _undo_column(m: np.ndarray, start: int, step: int) -> Any:
     )
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _put_six(values: Any, into: np.ndarray, to: int, step: int) -> None:
     store(into, to, values[0])
     store(into, to + step, values[1])
@@ -175,7 +175,7 @@ def _put_six(values: Any, into: np.ndarray, to: int, step: int) -> None:
     store(into, to + 5 * step, values[5])
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _put_four(values: Any, into: np.ndarray, to: int, step: int) -> None:
     store(into, to, values[0])
     store(into, to + step, values[1])

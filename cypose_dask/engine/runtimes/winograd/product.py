@@ -131,7 +131,7 @@ _multiply_rows = _block(_ROWS)
 _multiply_row = _block(1)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def multiply(left: Rows, right: Rows, start: np.ndarray, into: Rows, count: int) -> None:
     """Write start + left x right.
 
