@@ -20,12 +20,14 @@ import numpy as np
 # The parts belong to the tests; this runs in the same checkout.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from benchmarks import parts
+from benchmarks.runtimes import runtimes
 
 PARTS: dict[str, Callable[[parts.Bench], Iterator[str]]] = {
     "loop": parts.against_cellpose,
     "commands": parts.against_the_command_line,
     "dynamics": parts.dynamics_alone,
     "stages": parts.stages,
+    "runtimes": lambda bench: runtimes(bench.spec, bench.frames[0], bench.rounds),
     "start": parts.start,
     "empty": parts.empty_space,
 }

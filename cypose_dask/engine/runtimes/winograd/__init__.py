@@ -2,8 +2,7 @@
 
 Winograd's minimal filtering: a tile of 6 x 6 px is transformed, multiplied by transformed weights,
 and transformed back into 4 x 4 px, which takes 36 multiplications a channel instead of 144. What is
-left is a product of matrices, so the network runs faster than a processor can multiply it out. No
-package does this for processors of the x86 family as fast as their own units allow.
+left is a product of matrices, so the network runs faster than a processor can multiply it out.
 
 Source: A. Lavin and S. Gray, Fast Algorithms for Convolutional Neural Networks, CVPR 2016.
 
@@ -12,6 +11,7 @@ Source: A. Lavin and S. Gray, Fast Algorithms for Convolutional Neural Networks,
 `product`      products of matrices
 `filtering`    the transforms
 `convolution`  pictures in, pictures out
+`memory`       room for pictures, used again
 `operations`   the network's operations, put together so that each picture is written once
 =============  ====================================================================
 """
