@@ -16,13 +16,16 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic, models, overload, register_model
 
-__all__ = ["LANES", "at", "every", "fused_add", "larger", "load", "repeat", "store", "vector"]
+__all__ = [
+    "FLOAT_BYTES", "LANES", "at", "every", "fused_add", "larger", "load", "repeat", "store",
+    "vector",
+]  # fmt: skip
 
 LANES = 16
 
 # A product and a sum may become one instruction, which rounds once.
 _FUSED = ("contract",)
-_FLOAT_BYTES = 4
+FLOAT_BYTES = 4
 
 vector = ir.VectorType(ir.FloatType(), LANES)
 
@@ -73,7 +76,7 @@ def load(typing: Any, array: Any, index: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
         data = context.make_array(array)(context, builder, given[0]).data
-        return builder.load(at(builder, data, given[1]), align=_FLOAT_BYTES)
+        return builder.load(at(builder, data, given[1]), align=FLOAT_BYTES)
 
     return _lanes(array, types.intp), generate
 
@@ -84,7 +87,7 @@ def store(typing: Any, array: Any, index: Any, values: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
         data = context.make_array(array)(context, builder, given[0]).data
-        builder.store(given[2], at(builder, data, given[1]), align=_FLOAT_BYTES)
+        builder.store(given[2], at(builder, data, given[1]), align=FLOAT_BYTES)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, _lanes), generate

@@ -7,10 +7,11 @@ from collections import defaultdict
 
 import numpy as np
 
+from cypose_dask.engine.runtimes.winograd.lanes import FLOAT_BYTES
+
 __all__ = ["Memory", "aligned"]
 
 _CACHE_LINE = 64
-_FLOAT_BYTES = 4
 
 
 class Memory:
@@ -40,6 +41,6 @@ def aligned(values: np.ndarray) -> np.ndarray:
 
 
 def _block(size: int) -> np.ndarray:
-    room = np.empty(size + _CACHE_LINE // _FLOAT_BYTES, np.float32)
-    skipped = -room.ctypes.data % _CACHE_LINE // _FLOAT_BYTES
+    room = np.empty(size + _CACHE_LINE // FLOAT_BYTES, np.float32)
+    skipped = -room.ctypes.data % _CACHE_LINE // FLOAT_BYTES
     return room[skipped : skipped + size]

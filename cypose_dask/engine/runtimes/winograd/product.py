@@ -11,7 +11,14 @@ from numba import njit
 from numba.core import types
 from numba.extending import intrinsic
 
-from cypose_dask.engine.runtimes.winograd.lanes import LANES, at, fused_add, repeat, vector
+from cypose_dask.engine.runtimes.winograd.lanes import (
+    FLOAT_BYTES,
+    LANES,
+    at,
+    fused_add,
+    repeat,
+    vector,
+)
 
 __all__ = ["COLUMNS", "Rows", "multiply", "pack"]
 
@@ -63,7 +70,7 @@ def _block(rows: int) -> Any:
             for row, vectors in enumerate(sums):
                 for column, values in zip(_VECTORS, vectors, strict=True):
                     place = at(builder, into[0], _index(builder, into[1], row, column))
-                    builder.store(values, place, align=4)
+                    builder.store(values, place, align=FLOAT_BYTES)
             return context.get_dummy_value()
 
         return types.void(left, right, types.intp, start, into), generate
@@ -82,49 +89,58 @@ def _index(builder: Any, step: Any, row: int, column: int) -> Any:
     return builder.add(builder.mul(step, step.type(row)), step.type(column))
 
 
-def _sum_up(builder: Any, matrices: Any, rows: int, depth: Any) -> list[list[Any]]:
-    """Write the loop over the depth, and return the sums of rows and vectors of columns."""
-    (left, left_step), (right, right_step), (start, start_step) = matrices
+def _sum_up(builder: Any, matrices: Any, rows: int, depth: Any) -> Any:
+    """Write the loop over the depth, and return the sums: of each row, of each vector."""
+    left, right, start = matrices
+    initial = _vectors(builder, start, rows)
+    lefts = [builder.gep(left[0], [_index(builder, left[1], row, 0)]) for row in range(rows)]
     before = builder.block
-    first = [
+    loop, after = (builder.append_basic_block(name) for name in ("depth", "summed"))
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    k = builder.phi(depth.type)
+    sums = [[builder.phi(vector) for _ in _VECTORS] for _ in range(rows)]
+    deeper = _one_deeper(builder, (lefts, right), k, sums)
+    following = builder.add(k, k.type(1))
+    builder.cbranch(builder.icmp_signed("<", following, depth), loop, after)
+    for phi, first, later in [
+        (k, k.type(0), following),
+        *zip(*map(chain.from_iterable, (sums, initial, deeper)), strict=True),
+    ]:
+        phi.add_incoming(first, before)
+        phi.add_incoming(later, loop)
+    builder.position_at_end(after)
+    return deeper
+
+
+def _one_deeper(builder: Any, matrices: Any, k: Any, sums: Any) -> Any:
+    """Return the sums with the products of column k of the left and row k of the right matrix."""
+    lefts, (right, step) = matrices
+    line = builder.gep(right, [builder.mul(k, step)])
+    (factors,) = _vectors(builder, (line, step), 1)
+    return [
+        _products(builder, builder.load(builder.gep(left, [k])), factors, totals)
+        for left, totals in zip(lefts, sums, strict=True)
+    ]
+
+
+def _products(builder: Any, value: Any, factors: Any, totals: Any) -> Any:
+    repeated = repeat(builder, value)
+    return [
+        fused_add(builder, repeated, f, total) for f, total in zip(factors, totals, strict=True)
+    ]
+
+
+def _vectors(builder: Any, matrix: Any, rows: int) -> Any:
+    """Load the first COLUMNS columns of rows of a matrix."""
+    data, step = matrix
+    return [
         [
-            builder.load(at(builder, start, _index(builder, start_step, row, column)), align=4)
+            builder.load(at(builder, data, _index(builder, step, row, column)), align=FLOAT_BYTES)
             for column in _VECTORS
         ]
         for row in range(rows)
     ]
-    lefts = [builder.gep(left, [_index(builder, left_step, row, 0)]) for row in range(rows)]
-    loop, after = (builder.append_basic_block(name) for name in ("depth", "summed"))
-    builder.branch(loop)
-
-    builder.position_at_end(loop)
-    k = builder.phi(depth.type)
-    sums = [[builder.phi(vector) for _ in _VECTORS] for _ in range(rows)]
-    line = builder.mul(k, right_step)
-    weights = [
-        builder.load(at(builder, right, builder.add(line, k.type(column))), align=4)
-        for column in _VECTORS
-    ]
-    following = []
-    for row in range(rows):
-        value = repeat(builder, builder.load(builder.gep(lefts[row], [k])))
-        following.append(
-            [
-                fused_add(builder, value, weight, total)
-                for weight, total in zip(weights, sums[row], strict=True)
-            ]
-        )
-    next_k = builder.add(k, k.type(1))
-    builder.cbranch(builder.icmp_signed("<", next_k, depth), loop, after)
-    for phi, initial, later in [
-        (k, k.type(0), next_k),
-        *zip(*map(chain.from_iterable, (sums, first, following)), strict=True),
-    ]:
-        phi.add_incoming(initial, before)
-        phi.add_incoming(later, loop)
-
-    builder.position_at_end(after)
-    return following
 
 
 _multiply_rows = _block(_ROWS)
