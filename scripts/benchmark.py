@@ -27,7 +27,7 @@ PARTS: dict[str, Callable[[parts.Bench], Iterator[str]]] = {
     "commands": parts.against_the_command_line,
     "dynamics": parts.dynamics_alone,
     "stages": parts.stages,
-    "runtimes": lambda bench: runtimes(bench.spec, bench.frames[0], bench.rounds),
+    "runtimes": runtimes,
     "start": parts.start,
     "empty": parts.empty_space,
 }

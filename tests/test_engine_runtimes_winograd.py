@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch import from_numpy
+from torch.nn.functional import conv2d
 
+from cypose_dask.engine.runtimes.on_torch import FoldedNetwork
 from cypose_dask.engine.runtimes.winograd import convolution
 from cypose_dask.engine.runtimes.winograd import memory as memory_room
 from cypose_dask.engine.runtimes.winograd import operations as operations_room
@@ -43,51 +46,10 @@ def folded(inputs, outputs, seed=0):
     }
 
 
-class Exact:
-    """The same operations on (C, H, W) of float64, one after the other."""
-
-    def __init__(self, weights):
-        self.weights = {key: value.astype(np.float64) for key, value in weights.items()}
-
-    def conv(self, x, name):
-        weight = self.weights[f"{name}.weight"]
-        rim = weight.shape[-1] // 2
-        padded = np.pad(x, [(0, 0), (rim, rim), (rim, rim)])
-        windows = np.lib.stride_tricks.sliding_window_view(padded, weight.shape[2:], (1, 2))
-        bias = self.weights[f"{name}.bias"][:, np.newaxis, np.newaxis]
-        return np.einsum("ihwyx,oiyx->ohw", windows, weight) + bias
-
-    def norm_relu(self, x, name):
-        return self.relu(self.scale(x, name) + self.weights[f"{name}.shift"])
-
-    def relu(self, x):
-        return np.maximum(x, 0)
-
-    def add(self, x, y):
-        return x + y
-
-    def pool(self, x):
-        return x.reshape(x.shape[0], x.shape[1] // 2, 2, x.shape[2] // 2, 2).max((2, 4))
-
-    def upsample(self, x):
-        return x.repeat(2, 1).repeat(2, 2)
-
-    def style(self, x):
-        mean = x.mean((1, 2))
-        return mean / np.sqrt((mean**2).sum())
-
-    def style_relu(self, x, style, name):
-        shift = self.weights[f"{name}.weight"] @ style + self.weights[f"{name}.bias"]
-        return self.relu(x + shift[:, np.newaxis, np.newaxis])
-
-    def scale(self, x, name):
-        return x * self.weights[f"{name}.scale"]
-
-
 def both(weights, tile, work):
-    """Return what `work` makes of a tile with our operations, and exactly."""
-    do = Operations(weights)
-    expected = work(Exact(weights), tile.astype(np.float64))
+    """Return what `work` makes of a tile with our operations, and in torch's float64."""
+    do, exact = Operations(weights), FoldedNetwork(weights).double()
+    expected = work(exact, from_numpy(tile[np.newaxis].astype(np.float64)))[0].numpy()
     return do.written(work(do, do.read(tile)), len(expected)), expected
 
 
@@ -235,9 +197,6 @@ def test_rounding_is_as_small_as_that_of_a_plain_convolution():
     """Within five times; with the usual points 1 and 2 it is eight."""
     weights, tile = folded(64, 64), numbers(64, 40, 40)
     found, exact = both(weights, tile, lambda do, x: do.conv(x, "wide"))
-    from torch import from_numpy
-    from torch.nn.functional import conv2d
-
     plain = conv2d(
         from_numpy(tile[np.newaxis]),
         from_numpy(weights["wide.weight"]),

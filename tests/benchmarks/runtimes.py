@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 
 from benchmarks.clock import Contender, alternate
+from benchmarks.parts import Bench
 from cypose_dask.engine.runtimes import open_runtime
 from cypose_dask.models import ModelSpec
 
@@ -19,15 +20,15 @@ _SIDE = 224
 _TILES = 8
 
 
-def runtimes(spec: ModelSpec, frame: np.ndarray, rounds: int) -> Iterator[str]:
+def runtimes(bench: Bench) -> Iterator[str]:
     """Compare all runtimes, and Cellpose's own forward, on one thread with float64."""
-    tile = _tile(frame, spec.network_inputs)
+    spec, tile = bench.spec, _tile(bench.frames[0], bench.spec.network_inputs)
     contenders = [
         Contender(name, partial(_outputs, open_runtime(spec, name, threads=1), tile), _TILES)
         for name in _NAMES
     ]
     contenders.append(Contender("Cellpose", partial(_outputs, _cellpose(spec), tile), _TILES))
-    alternate(contenders, rounds)
+    alternate(contenders, bench.rounds)
     exact = _exact(spec, tile)
     yield f"| one tile, one thread; largest output {np.abs(exact).max():.1f} | ms | largest | rms |"
     yield "|---|---|---|---|"

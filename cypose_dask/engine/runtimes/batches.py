@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-__all__ = ["STYLES", "in_batches"]
+__all__ = ["in_batches"]
 
-STYLES = 256  # numbers of a style
+_STYLES = 256
 
 
 def in_batches(
@@ -25,7 +25,7 @@ def in_batches(
         Larger batches are no faster on a processor, if every core has a tile.
     """
     output = np.empty((len(tiles), 3, *tiles.shape[2:]), np.float32)
-    styles = np.empty((len(tiles), STYLES), np.float32)
+    styles = np.empty((len(tiles), _STYLES), np.float32)
     for start in range(0, len(tiles), size):
         some = slice(start, start + size)
         output[some], styles[some] = run(tiles[some])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cypose_dask.engine.runtimes import cpnet
-from cypose_dask.engine.runtimes.batches import STYLES
+from cypose_dask.engine.runtimes.batches import in_batches
 from cypose_dask.engine.runtimes.conversion import folded_weights
 from cypose_dask.engine.runtimes.winograd.operations import Operations
 from cypose_dask.models.spec import ModelSpec
@@ -33,16 +33,13 @@ class WinogradRuntime:
 
     def __call__(self, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Run the network, see `Runtime`."""
-        output = np.empty((len(tiles), _OUTPUTS, *tiles.shape[2:]), np.float32)
-        styles = np.empty((len(tiles), STYLES), np.float32)
+        return in_batches(self._run, tiles, self.threads)
 
-        def run(i: int) -> None:
-            output[i], styles[i] = self._run(tiles[i])
-
+    def _run(self, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         with ThreadPoolExecutor(self.threads) as pool:
-            list(pool.map(run, range(len(tiles))))
-        return output, styles
+            output, styles = zip(*pool.map(self._run_one, tiles), strict=True)
+        return np.stack(output), np.stack(styles)
 
-    def _run(self, tile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _run_one(self, tile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         output, style = cpnet.forward(self.operations, self.operations.read(tile))
         return self.operations.written(output, _OUTPUTS), style

@@ -65,7 +65,8 @@ def transform_weights(weight: np.ndarray) -> np.ndarray:
 
 
 @njit(nogil=True)
-def _transform(d0: Any, d1: Any, d2: Any, d3: Any, d4: Any, d5: Any) -> Any:
+def _transform(six: Any) -> Any:
+    d0, d1, d2, d3, d4, d5 = six
     near, near_odd = d4 - _BB * d2, _A * (d3 - _BB * d1)
     far, far_odd = d4 - _AA * d2, _B * (d3 - _AA * d1)
     at_0 = _AA * _BB * d0 - (_AA + _BB) * d2 + d4
@@ -74,7 +75,8 @@ def _transform(d0: Any, d1: Any, d2: Any, d3: Any, d4: Any, d5: Any) -> Any:
 
 
 @njit(nogil=True)
-def _undo(m0: Any, m1: Any, m2: Any, m3: Any, m4: Any, m5: Any) -> Any:
+def _undo(six: Any) -> Any:
+    m0, m1, m2, m3, m4, m5 = six
     near, near_odd, far, far_odd = m1 + m2, m1 - m2, m3 + m4, m3 - m4
     return (
         m0 + near + far,
@@ -101,18 +103,18 @@ def transform_tile(
         From whose element `to` the 36 points are written, `step` apart.
     """
     row, column = steps
-    a = _transform_column(x, start, row)
-    b = _transform_column(x, start + column, row)
-    c = _transform_column(x, start + 2 * column, row)
-    d = _transform_column(x, start + 3 * column, row)
-    e = _transform_column(x, start + 4 * column, row)
-    f = _transform_column(x, start + 5 * column, row)
-    _put_six(_transform(a[0], b[0], c[0], d[0], e[0], f[0]), into, to, step)
-    _put_six(_transform(a[1], b[1], c[1], d[1], e[1], f[1]), into, to + 6 * step, step)
-    _put_six(_transform(a[2], b[2], c[2], d[2], e[2], f[2]), into, to + 12 * step, step)
-    _put_six(_transform(a[3], b[3], c[3], d[3], e[3], f[3]), into, to + 18 * step, step)
-    _put_six(_transform(a[4], b[4], c[4], d[4], e[4], f[4]), into, to + 24 * step, step)
-    _put_six(_transform(a[5], b[5], c[5], d[5], e[5], f[5]), into, to + 30 * step, step)
+    a = _transform(_six(x, start, row))
+    b = _transform(_six(x, start + column, row))
+    c = _transform(_six(x, start + 2 * column, row))
+    d = _transform(_six(x, start + 3 * column, row))
+    e = _transform(_six(x, start + 4 * column, row))
+    f = _transform(_six(x, start + 5 * column, row))
+    _put_six(_transform((a[0], b[0], c[0], d[0], e[0], f[0])), into, to, step)
+    _put_six(_transform((a[1], b[1], c[1], d[1], e[1], f[1])), into, to + 6 * step, step)
+    _put_six(_transform((a[2], b[2], c[2], d[2], e[2], f[2])), into, to + 12 * step, step)
+    _put_six(_transform((a[3], b[3], c[3], d[3], e[3], f[3])), into, to + 18 * step, step)
+    _put_six(_transform((a[4], b[4], c[4], d[4], e[4], f[4])), into, to + 24 * step, step)
+    _put_six(_transform((a[5], b[5], c[5], d[5], e[5], f[5])), into, to + 30 * step, step)
 
 
 @njit(nogil=True)
@@ -129,21 +131,21 @@ def undo_tile(
         From whose element `to` the tile is written, its rows and columns `steps` apart.
     """
     row, column = steps
-    a = _undo_column(m, start, 6 * step)
-    b = _undo_column(m, start + step, 6 * step)
-    c = _undo_column(m, start + 2 * step, 6 * step)
-    d = _undo_column(m, start + 3 * step, 6 * step)
-    e = _undo_column(m, start + 4 * step, 6 * step)
-    f = _undo_column(m, start + 5 * step, 6 * step)
-    _put_four(_undo(a[0], b[0], c[0], d[0], e[0], f[0]), into, to, column)
-    _put_four(_undo(a[1], b[1], c[1], d[1], e[1], f[1]), into, to + row, column)
-    _put_four(_undo(a[2], b[2], c[2], d[2], e[2], f[2]), into, to + 2 * row, column)
-    _put_four(_undo(a[3], b[3], c[3], d[3], e[3], f[3]), into, to + 3 * row, column)
+    a = _undo(_six(m, start, 6 * step))
+    b = _undo(_six(m, start + step, 6 * step))
+    c = _undo(_six(m, start + 2 * step, 6 * step))
+    d = _undo(_six(m, start + 3 * step, 6 * step))
+    e = _undo(_six(m, start + 4 * step, 6 * step))
+    f = _undo(_six(m, start + 5 * step, 6 * step))
+    _put_four(_undo((a[0], b[0], c[0], d[0], e[0], f[0])), into, to, column)
+    _put_four(_undo((a[1], b[1], c[1], d[1], e[1], f[1])), into, to + row, column)
+    _put_four(_undo((a[2], b[2], c[2], d[2], e[2], f[2])), into, to + 2 * row, column)
+    _put_four(_undo((a[3], b[3], c[3], d[3], e[3], f[3])), into, to + 3 * row, column)
 
 
 @njit(nogil=True)
-def _transform_column(x: np.ndarray, start: int, step: int) -> Any:
-    return _transform(
+def _six(x: np.ndarray, start: int, step: int) -> Any:
+    return (
         load(x, start),
         load(x, start + step),
         load(x, start + 2 * step),
@@ -154,23 +156,8 @@ def _transform_column(x: np.ndarray, start: int, step: int) -> Any:
 
 
 @njit(nogil=True)
-def _undo_column(m: np.ndarray, start: int, step: int) -> Any:
-    return _undo(
-        load(m, start),
-        load(m, start + step),
-        load(m, start + 2 * step),
-        load(m, start + 3 * step),
-        load(m, start + 4 * step),
-        load(m, start + 5 * step),
-    )
-
-
-@njit(nogil=True)
 def _put_six(values: Any, into: np.ndarray, to: int, step: int) -> None:
-    store(into, to, values[0])
-    store(into, to + step, values[1])
-    store(into, to + 2 * step, values[2])
-    store(into, to + 3 * step, values[3])
+    _put_four(values, into, to, step)
     store(into, to + 4 * step, values[4])
     store(into, to + 5 * step, values[5])
 
